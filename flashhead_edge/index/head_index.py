@@ -1,0 +1,79 @@
+"""The index of a head: which tokens share a cluster, and what stands for each cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class HeadIndex:
+    """Clusters, centroids and statistics of one head, independent of any runtime.
+
+    A *slot* is a place in the table ``[T, C]``: first the K clusters that stage 1 chooses from, then A / C clusters
+    of always-scored tokens, opened at every step. No token stands in two slots: one that is always scored leaves
+    a hole in the cluster it came from.
+
+    Attributes:
+        token_order: Token id in each slot, -1 for padding, [T, C] int32.
+        centroids: Row that stands for each cluster in stage 1, [K, H] float32.
+        centroid_bias: Bias that stands for each cluster, [K] float32, or None for a head without bias.
+        cluster_variance: Calibrated variance of the members' products around the centroid's score, [K] float32.
+        vocab_size: V.
+    """
+
+    token_order: npt.NDArray[np.int32]
+    centroids: npt.NDArray[np.float32]
+    centroid_bias: npt.NDArray[np.float32] | None
+    cluster_variance: npt.NDArray[np.float32]
+    vocab_size: int
+
+    @property
+    def num_clusters(self) -> int:
+        """K, the clusters that stage 1 scores."""
+        return int(self.centroids.shape[0])
+
+    @property
+    def cluster_size(self) -> int:
+        """C, the slots of a cluster."""
+        return int(self.token_order.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """H, the length of a row."""
+        return int(self.centroids.shape[1])
+
+    @property
+    def num_always_clusters(self) -> int:
+        """A / C, the clusters that are opened at every step."""
+        return int(self.token_order.shape[0]) - self.num_clusters
+
+    @cached_property
+    def always_scored(self) -> npt.NDArray[np.int32]:
+        """Ids scored at every step, ascending, [<= A] int32."""
+        ids = self.token_order[self.num_clusters :].ravel()
+        return np.sort(ids[ids >= 0])
+
+    @cached_property
+    def slot_of_token(self) -> npt.NDArray[np.int32]:
+        """Slot ``t * C + c`` of every token, [V] int32: the inverse of ``token_order``."""
+        order = self.token_order.ravel()
+        slots = np.full(self.vocab_size, -1, dtype=np.int32)
+        filled = np.flatnonzero(order >= 0)
+        slots[order[filled]] = filled
+        return slots
+
+    def num_candidates(self, num_probes: int) -> int:
+        """M, the slots scored exactly when P clusters are opened."""
+        return (num_probes + self.num_always_clusters) * self.cluster_size
+
+    def rows_scored(self, num_probes: int) -> int:
+        """K + M, all rows that a step multiplies with the hidden state."""
+        return self.num_clusters + self.num_candidates(num_probes)
+
+    def reduction(self, num_probes: int) -> float:
+        """V / rows scored."""
+        return self.vocab_size / self.rows_scored(num_probes)

@@ -1,0 +1,27 @@
+"""Names of the files in a bundle and the version of its schema, shared by writer and readers."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+MANIFEST = "flashhead.json"
+INDEX = "index.safetensors"
+HEAD_GRAPH = "head.onnx"
+HEAD_DATA = "head.onnx.data"
+BODY_GRAPH = "body.onnx"
+BODY_DATA = "body.onnx.data"
+DECODE_GRAPH = "decode.onnx"
+DENSE_GRAPH = "dense.onnx"
+EMBEDDING_DATA = "embedding.onnx.data"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+
+#: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H].
+ROWS = "head.rows"
+#: Name of the initializer with the token id of every slot, [T, C] int32, -1 for padding.
+TOKEN_ORDER = "head.token_order"
+#: Name of the initializer with the slot of every token, [V] int32.
+SLOT_OF_TOKEN = "head.slot_of_token"
+#: Name of the input-embedding table of a model whose head is not tied, [V, H].
+EMBEDDING_ROWS = "embedding.rows"
