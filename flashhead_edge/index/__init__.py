@@ -1,0 +1,1 @@
+"""From vocabulary rows to a head index: calibration, clustering, quality."""

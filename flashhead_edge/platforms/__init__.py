@@ -1,0 +1,1 @@
+"""Kinds of devices and the facts of this one."""

@@ -1,0 +1,1 @@
+"""What executes a head: the protocol and one module per runtime."""
