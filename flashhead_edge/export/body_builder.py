@@ -1,0 +1,98 @@
+"""Runs onnxruntime-genai's model builder: the main of the process that :mod:`flashhead_edge.export.body` starts.
+
+The builder puts top-level modules such as ``builders`` and ``quantization`` on the import path, prints, and holds all
+weights in memory, so it gets a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+#: What makes the builder write a decoder between embedding and head, with a cache that a plain session can feed.
+BUILDER_OPTIONS = (
+    "exclude_embeds=true",
+    "exclude_lm_head=true",
+    "shared_embeddings=false",
+    "windowed_kv_cache=false",
+    "hf_token=false",
+)
+#: RoPE variants whose tables depend on the longest position, so that capping it would change the model.
+LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope", "su")
+EXECUTION_PROVIDER = "cpu"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Build ``model.onnx`` and ``model.onnx.data``.
+
+    Args:
+        arguments: Command line, ``sys.argv[1:]`` if None.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model_folder", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("precision", choices=["int4", "int8", "fp32"])
+    parser.add_argument("--max-positions", type=int, help="cap of the context length, in tokens")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.INFO)  # the quantizer logs two lines for every node
+
+    builder = _import_builder()
+    where = (None, str(options.model_folder), str(options.output), options.precision, EXECUTION_PROVIDER)
+    cache = str(options.output / "cache")
+    parsed = builder.parse_extra_options(*where, cache, list(BUILDER_OPTIONS))
+    config = parsed["hf_details"]["hf_config"]
+    cap_positions(config, options.max_positions)
+    flatten_rope_parameters(config)
+    builder.create_model(*where, cache, **parsed)
+
+
+def cap_positions(config: Any, max_positions: int | None) -> None:
+    """Shorten the context of a model, whose rotary tables cost ``positions * head_dim * 8`` bytes a layer type.
+
+    Args:
+        config: The model's ``PretrainedConfig``, changed in place.
+        max_positions: The longest context in tokens, or None for the model's own.
+
+    Raises:
+        NotImplementedError: The model's RoPE depends on its maximum length.
+    """
+    if max_positions is None or config.max_position_embeddings <= max_positions:
+        return
+    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if kind in LENGTH_DEPENDENT_ROPE:
+        raise NotImplementedError(f"the {kind!r} RoPE changes with the context length, which so cannot be capped")
+    config.max_position_embeddings = max_positions
+
+
+def flatten_rope_parameters(config: Any) -> None:
+    """Restore the RoPE fields of Gemma 3 that the builder reads and Transformers 5 moved.
+
+    Transformers 5 keeps one dictionary per layer type; builder 0.18 wants the global one flat and the local base apart.
+
+    Args:
+        config: The model's ``PretrainedConfig``, changed in place.
+    """
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if "full_attention" not in parameters or "sliding_attention" not in parameters:
+        return
+    config.rope_local_base_freq = parameters["sliding_attention"]["rope_theta"]
+    config.rope_theta = parameters["full_attention"]["rope_theta"]
+    config.rope_parameters = dict(parameters["full_attention"])
+
+
+def _import_builder() -> Any:
+    """The builder's module, found beside the package because its files import each other as top-level names."""
+    spec = importlib.util.find_spec("onnxruntime_genai")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("No module named 'onnxruntime_genai'", name="onnxruntime_genai")
+    sys.path.insert(0, str(Path(spec.origin).parent / "models"))
+    return importlib.import_module("builder")
+
+
+if __name__ == "__main__":
+    main()
