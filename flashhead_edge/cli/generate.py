@@ -1,0 +1,107 @@
+"""``flashhead-edge generate``: text from a bundle, as it comes or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from flashhead_edge.generation import Generation, GenerationStream
+
+_INTERRUPTED = 130
+
+
+@click.command("generate", short_help="Generate text from a bundle.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("prompt")
+@click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Upper limit of generated tokens.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy, 1 the model's own.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Keep the k likeliest tokens; 0 keeps all.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Keep the likeliest tokens up to this sum.")
+@click.option("--min-p", type=float, default=0.0, show_default=True, help="Keep tokens this likely against the best.")
+@click.option("--seed", type=int, help="Make the draws repeatable.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given more than once.")
+@click.option("--chat", is_flag=True, help="Send the prompt through the model's chat template.")
+@click.option("--head", type=click.Choice(["two-stage", "dense"]), default="two-stage", show_default=True)
+@click.option("--runtime", type=click.Choice(["auto", "onnxruntime"]), default="auto", show_default=True)
+@click.option("--threads", type=int, help="Threads of the operators.  [default: one a physical core]")
+@click.option("--logprobs", is_flag=True, help="With --json: log-probabilities of the chosen tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a JSON object, at the end.")
+@click.option("--no-verify", is_flag=True, help="Do not hash the bundle's files; starts faster.")
+@click.pass_context
+def generate_command(
+    ctx: click.Context,
+    bundle: Path,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int | None,
+    stop: tuple[str, ...],
+    chat: bool,
+    head: str,
+    runtime: str,
+    threads: int | None,
+    logprobs: bool,
+    as_json: bool,
+    no_verify: bool,
+) -> None:
+    """Generate text from a bundle.
+
+    BUNDLE is a folder made by export, PROMPT the text to continue; "-" reads it from stdin. Ctrl-C prints what there
+    is and exits with 130.
+    """
+    from flashhead_edge.bundle import Bundle
+    from flashhead_edge.generation import GenerationOptions
+    from flashhead_edge.generator import Generator
+    from flashhead_edge.sampling import SamplingOptions
+
+    sampling = SamplingOptions(temperature, top_k, top_p, min_p, seed)
+    options = GenerationOptions(max_new_tokens, sampling, stop, chat, logprobs)
+    generator = Generator(Bundle.open(bundle, verify=not no_verify), head=head, runtime=runtime, threads=threads)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    result = _run(generator.stream(text, options), echo=not as_json)
+    if as_json:
+        click.echo(json.dumps(_report(result), ensure_ascii=False, indent=2))
+    if ctx.find_root().params.get("verbose"):
+        click.echo(_summary(result), err=True)
+    if result.finish_reason == "interrupted":
+        ctx.exit(_INTERRUPTED)
+
+
+def _run(stream: GenerationStream, *, echo: bool) -> Generation:
+    """Generate to the end or to Ctrl-C, printing pieces as they come."""
+    try:
+        for piece in stream:
+            if echo:
+                click.echo(piece, nl=False)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        stream.close()
+    if echo:
+        click.echo()
+    return stream.result
+
+
+def _report(result: Generation) -> dict[str, object]:
+    """Keys of the JSON output."""
+    from flashhead_edge.memory import peak_rss_bytes
+
+    return {**dataclasses.asdict(result), "peak_rss_bytes": peak_rss_bytes()}
+
+
+def _summary(result: Generation) -> str:
+    """One line of timings for people."""
+    parts = [f"{result.prompt_tokens} prompt tokens", f"{len(result.token_ids)} new ({result.finish_reason})"]
+    if result.time_to_first_token_ms is not None:
+        parts.append(f"first after {result.time_to_first_token_ms:.0f} ms")
+    if result.tokens_per_second is not None:
+        parts.append(f"{result.tokens_per_second:.1f} tokens/s")
+    return f"{', '.join(parts)}; {result.head} head, {result.runtime} on {', '.join(result.providers)}"

@@ -1,0 +1,174 @@
+"""Text from a bundle: prompt, decode steps, choice of tokens, and when to stop.
+
+>>> bundle = Bundle.open("gemma-3-270m")  # doctest: +SKIP
+>>> Generator(bundle).generate("The capital of France is").text  # doctest: +SKIP
+' Paris.'
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from flashhead_edge.errors import BundleError, OptionError, did_you_mean
+from flashhead_edge.generation import Generation, GenerationOptions, GenerationStream
+from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.session import CPU_PROVIDER
+from flashhead_edge.sampling import SamplingOptions
+from flashhead_edge.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from flashhead_edge.bundle import Bundle
+
+Prompt = str | Sequence[Mapping[str, str]]
+
+_GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense"}
+_RUNTIMES = ("auto", "onnxruntime")
+
+
+class Generator:
+    """Generates text with the model of a bundle, one prompt at a time.
+
+    Args:
+        bundle: An opened bundle with a body.
+        head: "two-stage", or "dense" for the head that scores the whole vocabulary.
+        runtime: "auto" or "onnxruntime".
+        threads: Threads of the operators; None leaves the choice to the runtime.
+        providers: ONNX Runtime's execution providers; one that cannot be used is an error.
+
+    Raises:
+        OptionError: The head or runtime is unknown.
+        BundleError: The bundle lacks the body, the graph or the tokenizer.
+        RuntimeUnavailableError: The runtime or a provider cannot be used here.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        head: str = "two-stage",
+        runtime: str = "auto",
+        threads: int | None = None,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+    ) -> None:
+        _check_known("head", head, _GRAPH_OF_HEAD)
+        _check_known("runtime", runtime, _RUNTIMES)
+        body = bundle.manifest.body
+        if body is None:
+            raise BundleError(
+                "The bundle has no body, and text needs the whole model.",
+                found="a bundle with a head alone",
+                hint="export the model again without --no-body, or drive the head with your own decoder",
+            )
+        self.bundle = bundle
+        self.head = head
+        self.runtime = "onnxruntime"
+        self.tokenizer = Tokenizer(bundle.path)
+        graph = bundle.file(bundle.graph(_GRAPH_OF_HEAD[head]).file)
+        self.decoder = Decoder(graph, body, threads=threads, providers=providers)
+        self._max_positions = body.max_positions
+        self._stream: GenerationStream | None = None
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers that run the model."""
+        return self.decoder.providers
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        chat: bool = False,
+        logprobs: bool = False,
+    ) -> Generation:
+        """Generate to the end; Ctrl-C ends early with what there is (``finish_reason`` "interrupted").
+
+        Args:
+            prompt: The text to continue, or with ``chat`` a user's message or ``{"role", "content"}`` messages.
+            max_new_tokens: Upper limit of the generated tokens.
+            temperature: 0 for greedy decoding, 1 for the model's own distribution.
+            top_k: Keep the k likeliest tokens; 0 keeps all.
+            top_p: Keep the likeliest tokens that together have this probability; 1 keeps all.
+            min_p: Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
+            seed: Makes the draws repeatable.
+            stop: Texts that end the generation.
+            chat: Use the model's chat template.
+            logprobs: Record the log-probability of every chosen token.
+
+        Returns:
+            The text, its tokens and timings.
+
+        Raises:
+            OptionError: An option is out of range, or prompt and new tokens do not fit the model's context.
+        """
+        sampling = SamplingOptions(temperature, top_k, top_p, min_p, seed)
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        stream = self.stream(prompt, GenerationOptions(max_new_tokens, sampling, stop, chat, logprobs))
+        for _ in stream:
+            pass
+        return stream.result
+
+    def stream(self, prompt: Prompt, options: GenerationOptions | None = None) -> GenerationStream:
+        """Generate piece by piece.
+
+        Args:
+            prompt: As for :meth:`generate`.
+            options: What :meth:`generate` takes as keywords.
+
+        Returns:
+            An iterator of pieces of text; its ``result`` is the generation so far. It ends the stream before it: they
+            share one cache.
+
+        Raises:
+            OptionError: The prompt is empty, or does not fit the model's context together with the new tokens.
+        """
+        options = options or GenerationOptions()
+        start = time.perf_counter()
+        prompt_ids = self._encode(prompt, chat=options.chat)
+        positions = len(prompt_ids) + options.max_new_tokens
+        if positions > self._max_positions:
+            raise OptionError(
+                "Prompt and new tokens do not fit the model's context.",
+                found=f"{len(prompt_ids)} prompt tokens + {options.max_new_tokens} new tokens = {positions}",
+                expected=f"at most {self._max_positions}",
+                hint="shorten the prompt or ask for fewer new tokens",
+            )
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = GenerationStream(self, prompt_ids, options, start)
+        return self._stream
+
+    def _encode(self, prompt: Prompt, *, chat: bool) -> list[int]:
+        """Encode a prompt, with or without the chat template."""
+        if chat:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            ids = self.tokenizer.encode_chat(messages)
+        elif isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        else:
+            raise OptionError("The prompt is a list of messages.", expected="text", hint="set chat=True for messages")
+        if not ids:
+            raise OptionError("The prompt has no tokens.", found=repr(prompt), expected="some text to continue")
+        vocab_size = self.bundle.manifest.vocab_size
+        if max(ids) >= vocab_size:
+            raise BundleError(
+                "The tokenizer knows tokens that the model does not have.",
+                found=f"token {max(ids)} in the prompt",
+                expected=f"ids below {vocab_size}",
+                hint="the tokenizer files are another model's: export the bundle again",
+            )
+        return ids
+
+
+def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is none of ``known``."""
+    if name not in known:
+        raise OptionError(f"There is no {kind} {name!r}.", hint=did_you_mean(name, known))

@@ -1,0 +1,197 @@
+"""Whole-model decoding: body and head in one ONNX graph, with a key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flashhead_edge.errors import BundleError, OptionError
+from flashhead_edge.runtimes.base import HeadOutput
+from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from flashhead_edge.manifest import BodyRecord
+
+_DEVICE_OF_PROVIDER = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
+_DTYPE_OF_TENSOR = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class KvCache:
+    """Keys and values of the positions so far, one buffer [B, kv heads, capacity, head dim] a layer and kind.
+
+    Each buffer is bound as past and as present at once: GroupQueryAttention then writes only the new positions. With
+    separate tensors it would copy the whole past at every step (20 ms against 13 ms a step for Gemma-3-270M at 600
+    positions). The length of the past comes from the attention mask, so positions beyond it are never read.
+
+    Args:
+        session: Runs the graph whose cache this is.
+        body: Sizes and names, from the manifest.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, body: BodyRecord) -> None:
+        self._body = body
+        past = (*body.past_key_names, *body.past_value_names)
+        present = (*body.present_key_names, *body.present_value_names)
+        self._names = tuple(zip(past, present, strict=True))
+        types = {tensor.name: tensor.type for tensor in session.get_inputs()}
+        self._dtype = _DTYPE_OF_TENSOR[types[past[0]]]
+        self._device = _DEVICE_OF_PROVIDER.get(session.get_providers()[0], "cpu")
+        self._buffers: list[onnxruntime.OrtValue] = []
+        self.batch = 0
+        self.capacity = 0
+
+    def reserve(self, binding: onnxruntime.IOBinding, *, batch: int, positions: int, keep: int = 0) -> None:
+        """Make room, and bind the buffers if they are new.
+
+        Args:
+            binding: Where past and present are bound.
+            batch: B, sequences side by side.
+            positions: Least capacity afterwards.
+            keep: Leading positions whose content must survive; they are copied where the buffers must grow.
+        """
+        if batch == self.batch and positions <= self.capacity:
+            return
+        from onnxruntime import OrtValue
+
+        shape = (batch, self._body.num_kv_heads, positions, self._body.head_dim)
+        outgrown, self._buffers = (self._buffers if keep else []), []
+        for index, (past, present) in enumerate(self._names):
+            if keep:
+                content = np.zeros(shape, self._dtype)
+                content[:, :, :keep] = outgrown[index].numpy()[:, :, :keep]
+                buffer = OrtValue.ortvalue_from_numpy(content, self._device, 0)
+            else:
+                buffer = OrtValue.ortvalue_from_shape_and_type(shape, self._dtype, self._device, 0)
+            binding.bind_ortvalue_input(past, buffer)
+            binding.bind_ortvalue_output(present, buffer)
+            self._buffers.append(buffer)
+        self.batch, self.capacity = batch, positions
+
+
+class Decoder:
+    """Runs a model token by token.
+
+    Args:
+        graph: ``decode.onnx`` or ``dense.onnx`` of a bundle.
+        body: Sizes and names of the cache, from the manifest.
+        threads: Threads of the operators; None leaves the choice to ONNX Runtime.
+        providers: Execution providers; one that cannot be used is an error, never a silent fallback.
+
+    Raises:
+        RuntimeUnavailableError: A provider cannot be used here.
+        BundleError: ONNX Runtime refuses the graph.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        body: BodyRecord,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+    ) -> None:
+        self._session = open_session(graph, threads=threads, providers=providers)
+        _check_names(graph.name, self._session, body)
+        self._body = body
+        self._binding = self._session.io_binding()
+        self._cache = KvCache(self._session, body)
+        self._position = 0
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers of the session, as ONNX Runtime reports them."""
+        return tuple(self._session.get_providers())
+
+    @property
+    def position(self) -> int:
+        """Tokens that the cache holds."""
+        return self._position
+
+    def reset(self, *, batch: int = 1, positions: int = 0) -> None:
+        """Forget every token.
+
+        Args:
+            batch: B of the steps to come.
+            positions: Tokens a sequence will have; the cache grows by itself, but room made now need not be copied.
+        """
+        self._position = 0
+        if positions:
+            self._check_length(positions)
+            self._cache.reserve(self._binding, batch=batch, positions=positions)
+
+    def step(self, input_ids: npt.NDArray[np.int64]) -> HeadOutput:
+        """Feed tokens and run the head on the last position.
+
+        Args:
+            input_ids: The prompt, or the token chosen last, [B, S] int64; sequences of a batch are equally long.
+
+        Returns:
+            The head's outputs for the next token.
+
+        Raises:
+            OptionError: The shape is wrong, or the tokens do not fit the model's context.
+        """
+        batch, length = self._check_shape(input_ids)
+        total = self._position + length
+        self._check_length(total)
+        if batch != self._cache.batch or total > self._cache.capacity:
+            roomy = min(self._body.max_positions, max(total, 2 * self._position))
+            self._cache.reserve(self._binding, batch=batch, positions=roomy, keep=self._position)
+        self._binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids, dtype=np.int64))
+        self._binding.bind_cpu_input("attention_mask", np.ones((batch, total), np.int64))
+        for name in HeadOutput._fields:
+            self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
+        self._session.run_with_iobinding(self._binding)
+        self._position = total
+        values = dict(zip(self._binding_order(), self._binding.get_outputs(), strict=True))
+        return HeadOutput(*(values[name].numpy() for name in HeadOutput._fields))
+
+    def _binding_order(self) -> tuple[str, ...]:
+        """Names of the bound outputs in the order of their first binding: the cache, then the head's."""
+        return (*self._body.present_key_names, *self._body.present_value_names, *HeadOutput._fields)
+
+    def _check_shape(self, input_ids: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Return [B, S] of fitting ids."""
+        if input_ids.ndim != 2 or 0 in input_ids.shape:
+            raise OptionError("The token ids have a wrong shape.", found=input_ids.shape, expected="[B, S], not empty")
+        batch, length = input_ids.shape
+        if self._position and batch != self._cache.batch:
+            raise OptionError(
+                "The batch changed in the middle of a sequence.",
+                found=batch,
+                expected=self._cache.batch,
+                hint="call reset() before the first step of another batch",
+            )
+        return batch, length
+
+    def _check_length(self, positions: int) -> None:
+        """Refuse more tokens than the model has positions for."""
+        if positions > self._body.max_positions:
+            raise OptionError(
+                "The sequence is longer than the model's context.",
+                found=f"{positions} tokens",
+                expected=f"at most {self._body.max_positions}",
+                hint="shorten the prompt or ask for fewer new tokens",
+            )
+
+
+def _check_names(graph: str, session: onnxruntime.InferenceSession, body: BodyRecord) -> None:
+    """Refuse a graph that lacks an input or output that a step needs."""
+    for kind, tensors, needed in (
+        ("inputs", session.get_inputs(), ("input_ids", "attention_mask", *body.past_key_names, *body.past_value_names)),
+        ("outputs", session.get_outputs(), (*HeadOutput._fields, *body.present_key_names, *body.present_value_names)),
+    ):
+        names = {tensor.name for tensor in tensors}
+        if missing := [name for name in needed if name not in names]:
+            raise BundleError(
+                f"{graph} does not have the {kind} that the manifest names.",
+                found=", ".join(sorted(names)),
+                expected=", ".join(missing),
+                hint="export the bundle again",
+            )
