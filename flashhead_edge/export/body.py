@@ -13,23 +13,20 @@ import tempfile
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from flashhead_edge import layout
 from flashhead_edge.errors import BodyExportError, ExportError, OptionalDependencyError, OptionError, did_you_mean
 from flashhead_edge.export.body_graph import check_interface, tidy_body
+from flashhead_edge.export.body_support import NO_BODY_HINT, read_supported_config
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 from flashhead_edge.progress import Progress, no_progress
 
 Precision = Literal["int4", "int8", "fp32"]
 
-#: Architectures whose bodies were compared with Transformers.
-BODY_ARCHITECTURES = ("Gemma3ForCausalLM", "LlamaForCausalLM", "Qwen3ForCausalLM")
-
 _STAGE = "export body"
 _PACKAGES = ("onnxruntime_genai", "onnxruntime", "onnx", "onnx_ir", "torch", "transformers", "tqdm")
 _LAYER_LINE = re.compile(r"Reading layer (\d+)")
-_NO_BODY_HINT = "export without a body (--no-body) and run the decoder with its own runtime"
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def export_body(
     if max_positions is not None and max_positions < 1:
         raise OptionError("The context must hold a token.", found=max_positions, expected="at least 1")
     _require_packages()
-    config = _read_config(model_folder)
+    config = read_supported_config(model_folder, max_positions)
     num_layers = int(config["num_hidden_layers"])
     command = [str(model_folder.resolve()), ".", precision]
     if max_positions is not None:
@@ -111,23 +108,6 @@ def _require_packages() -> None:
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise OptionalDependencyError(package, "export", "Exporting the decoder body")
-
-
-def _read_config(model_folder: Path) -> dict[str, Any]:
-    """The model's config, refused unless its body is known to come out right."""
-    try:
-        config: dict[str, Any] = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BodyExportError(f"config.json of {model_folder.name!r} cannot be read.", found=error) from error
-    architecture = (config.get("architectures") or [config.get("model_type", "none named in config.json")])[0]
-    if architecture not in BODY_ARCHITECTURES:
-        raise BodyExportError(
-            f"The decoder body of {architecture} cannot be exported.",
-            found=architecture,
-            expected="one of " + ", ".join(BODY_ARCHITECTURES),
-            hint=_NO_BODY_HINT,
-        )
-    return config
 
 
 def _run_builder(arguments: list[str], scratch: Path, num_layers: int, progress: Progress) -> None:
@@ -181,7 +161,7 @@ def _failure(status: int, last_lines: list[str]) -> BodyExportError:
     if missing:
         hint = f"the package {missing[1]!r} is missing; pip install 'flashhead-edge[export]'"
     else:
-        hint = f"check that Transformers loads the model, or {_NO_BODY_HINT}"
+        hint = f"check that Transformers loads the model, or {NO_BODY_HINT}"
     return BodyExportError(f"The model builder failed with exit status {status}.", found=output, hint=hint)
 
 

@@ -22,8 +22,6 @@ BUILDER_OPTIONS = (
     "windowed_kv_cache=false",
     "hf_token=false",
 )
-#: RoPE variants whose tables depend on the longest position, so that capping it would change the model.
-LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope", "su")
 EXECUTION_PROVIDER = "cpu"
 
 
@@ -57,16 +55,13 @@ def cap_positions(config: Any, max_positions: int | None) -> None:
     Args:
         config: The model's ``PretrainedConfig``, changed in place.
         max_positions: The longest context in tokens, or None for the model's own.
-
-    Raises:
-        NotImplementedError: The model's RoPE depends on its maximum length.
     """
-    if max_positions is None or config.max_position_embeddings <= max_positions:
+    longest = config.max_position_embeddings
+    if max_positions is None or longest <= max_positions:
         return
-    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if kind in LENGTH_DEPENDENT_ROPE:
-        raise NotImplementedError(f"the {kind!r} RoPE changes with the context length, which so cannot be capped")
     config.max_position_embeddings = max_positions
+    if getattr(config, "original_max_position_embeddings", None) == longest:
+        config.original_max_position_embeddings = max_positions  # Phi-3: unequal would mean LongRoPE
 
 
 def flatten_rope_parameters(config: Any) -> None:

@@ -1,0 +1,257 @@
+"""One graph for a whole decoding step: embedding, body, last position and head, over the weights already on disk.
+
+One session means one thread pool, and the embedding reads the table that the head clusters, so a tied model keeps
+one copy of its vocabulary::
+
+    input_ids [B, S]
+      |-- /embedding/... table row of every token, Cast, Mul --> inputs_embeds [B, S, H]
+      |                                                              |
+    attention_mask, past_key_values.* ----------------------- /model/... --> present.*
+      |                                                              |
+      '-- /last_position/... the last real token of every row --> hidden_states [B, H]
+                                                                     |
+                                                                 /head/... --> the head's outputs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashhead_edge import layout
+from flashhead_edge.errors import ExportError
+from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
+from flashhead_edge.export.tensor_ref import TensorRef
+
+if TYPE_CHECKING:
+    import onnx
+
+_BODY_HIDDEN = "/model/hidden_states"
+_FLOAT, _INT64 = 1, 7  # TensorProto.DataType
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Where the rows of the input embedding lie.
+
+    Attributes:
+        table: ``head.rows`` [T, C, H] of a tied model, or ``embedding.rows`` [V, H].
+        slot_of_token: Place of every token in a table of clusters, [V] int32; None if the table is by token.
+        scale: Factor on the embedding: sqrt(H) for Gemma, Granite's ``embedding_multiplier``.
+    """
+
+    table: TensorRef
+    slot_of_token: TensorRef | None = None
+    scale: float = 1.0
+
+
+def write_decode_graph(
+    folder: Path,
+    *,
+    embedding: EmbeddingTable,
+    head_graph: str = layout.HEAD_GRAPH,
+    output: str = layout.DECODE_GRAPH,
+) -> None:
+    """Join ``body.onnx`` and a head into one graph; only graph files are read and written, never weights.
+
+    Batches are ragged on the right: the sum of a row of ``attention_mask`` [B, total] is the number of its real
+    tokens, the cached ones included, and the head sees the last of them.
+
+    Args:
+        folder: The bundle's folder, with ``body.onnx``, the head graph and the data files of both.
+        embedding: The table of input embeddings.
+        head_graph: File name of the head: input ``hidden_states`` [B, H], outputs as the contract says.
+        output: File name of the graph to write.
+
+    Raises:
+        ExportError: The graphs do not fit together, or the result is not valid ONNX.
+    """
+    body, head = load_graph(folder / layout.BODY_GRAPH), load_graph(folder / head_graph)
+    _check_widths(body, head, embedding)
+    opsets = _common_opsets(body, head)
+    hidden = _rename_hidden_states(body.graph)
+    pieces = [_embedding_nodes(embedding), list(body.graph.node), _last_position_nodes(), list(head.graph.node)]
+    graph = body.graph
+    del graph.node[:]
+    for nodes in pieces:
+        graph.node.extend(nodes)
+    _check_names(graph)
+
+    shared = [ref.to_proto() for ref in (embedding.table, embedding.slot_of_token) if ref is not None]
+    _add_initializers(graph, [*head.graph.initializer, *shared, *_constants(embedding)])
+    graph.value_info.extend([hidden, *head.graph.value_info])
+    _set_inputs_and_outputs(graph, head.graph)
+
+    del body.opset_import[:]
+    body.opset_import.extend(opsets)
+    body.ir_version = max(body.ir_version, head.ir_version)
+    body.producer_name, body.producer_version = head.producer_name, head.producer_version
+    graph.name = "flashhead decoding step"
+    save_graph(body, folder / output)
+    try:
+        check_graph(folder / output)
+    except ExportError:
+        (folder / output).unlink()
+        raise
+
+
+def _embedding_nodes(embedding: EmbeddingTable) -> list[onnx.NodeProto]:
+    """From ``input_ids`` [B, S] to ``inputs_embeds`` [B, S, H] float32."""
+    nodes: list[onnx.NodeProto] = []
+    table = embedding.table.name
+    if embedding.slot_of_token is None:
+        value = _add(nodes, "Gather", [table, "input_ids"], "/embedding/rows/Gather")
+    else:
+        # Indices instead of a reshaped table, which constant folding would copy.
+        slot = _add(nodes, "Gather", [embedding.slot_of_token.name, "input_ids"], "/embedding/slots/Gather")
+        slot = _add(nodes, "Cast", [slot], "/embedding/slots/Cast", to=_INT64)
+        slot = _add(nodes, "Unsqueeze", [slot, "/embedding/last_axis"], "/embedding/slots/Unsqueeze")
+        cluster = _add(nodes, "Div", [slot, "/embedding/cluster_size"], "/embedding/clusters/Div")
+        place = _add(nodes, "Mod", [slot, "/embedding/cluster_size"], "/embedding/places/Mod")
+        indices = _add(nodes, "Concat", [cluster, place], "/embedding/indices/Concat", axis=-1)
+        value = _add(nodes, "GatherND", [table, indices], "/embedding/rows/GatherND")
+    if embedding.table.dtype != "float32":
+        value = _add(nodes, "Cast", [value], "/embedding/rows/Cast", to=_FLOAT)
+    if embedding.scale != 1.0:
+        value = _add(nodes, "Mul", [value, "/embedding/scale"], "/embedding/scale/Mul")
+    nodes[-1].output[0] = "inputs_embeds"
+    return nodes
+
+
+def _last_position_nodes() -> list[onnx.NodeProto]:
+    """From the body's output [B, S, H] to ``hidden_states`` [B, H].
+
+    A row's last token is at ``min(number of its tokens, S) - 1``: the number counts when a prompt is read into an
+    empty cache, S when the cache holds some already.
+    """
+    nodes: list[onnx.NodeProto] = []
+    tokens = _add(nodes, "ReduceSum", ["attention_mask", "/last_position/axis"], "/last_position/ReduceSum")
+    steps = _add(nodes, "Shape", ["input_ids"], "/last_position/Shape", start=1, end=2)
+    count = _add(nodes, "Min", [tokens, steps], "/last_position/Min")
+    last = _add(nodes, "Sub", [count, "/last_position/axis"], "/last_position/Sub")
+    _add(nodes, "GatherND", [_BODY_HIDDEN, last], "/last_position/GatherND", batch_dims=1)
+    nodes[-1].output[0] = "hidden_states"
+    return nodes
+
+
+def _constants(embedding: EmbeddingTable) -> list[onnx.TensorProto]:
+    """The small initializers of the nodes added here; both an axis and a subtrahend are 1."""
+    from onnx import numpy_helper
+
+    values: dict[str, Any] = {"/last_position/axis": np.array([1], np.int64)}
+    if embedding.slot_of_token is not None:
+        values["/embedding/last_axis"] = np.array([-1], np.int64)
+        values["/embedding/cluster_size"] = np.array(embedding.table.shape[1], np.int64)
+    if embedding.scale != 1.0:
+        values["/embedding/scale"] = np.array(embedding.scale, np.float32)
+    return [numpy_helper.from_array(value, name) for name, value in values.items()]
+
+
+def _add(nodes: list[onnx.NodeProto], op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+    """Append a node of the standard domain and return the name of its output."""
+    from onnx import helper
+
+    nodes.append(helper.make_node(op, list(inputs), [f"{name}/output_0"], name=name, **attributes))
+    return f"{name}/output_0"
+
+
+def _rename_hidden_states(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    """Free the name ``hidden_states`` for the head's input; returns the body's output under its new name."""
+    import onnx
+
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                if name == "hidden_states":
+                    names[i] = _BODY_HIDDEN
+    value = onnx.ValueInfoProto()
+    value.CopyFrom(next(output for output in graph.output if output.name == "hidden_states"))
+    value.name = _BODY_HIDDEN
+    return value
+
+
+def _set_inputs_and_outputs(graph: onnx.GraphProto, head: onnx.GraphProto) -> None:
+    """``input_ids`` takes the place of the embeddings, the head's outputs that of the hidden states."""
+    from onnx import TensorProto, helper
+
+    inputs = [value for value in graph.input if value.name != "inputs_embeds"]
+    embeds = next(value for value in graph.input if value.name == "inputs_embeds")
+    batch, sequence = (dim.dim_param for dim in embeds.type.tensor_type.shape.dim[:2])
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, [batch, sequence])
+    outputs = [value for value in graph.output if value.name != "hidden_states"]
+    for value in head.output:
+        value.type.tensor_type.shape.dim[0].dim_param = batch
+    del graph.input[:], graph.output[:]
+    graph.input.extend([ids, *inputs])
+    graph.output.extend([*head.output, *outputs])
+
+
+def _add_initializers(graph: onnx.GraphProto, tensors: Iterable[onnx.TensorProto]) -> None:
+    """Add initializers; one that is there already must be the same."""
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    for tensor in tensors:
+        other = known.setdefault(tensor.name, tensor)
+        if other is tensor:
+            graph.initializer.append(tensor)
+        elif other.SerializeToString(deterministic=True) != tensor.SerializeToString(deterministic=True):
+            raise ExportError(f"Two different tensors are named {tensor.name!r}.", expected="one, or the same place")
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    """No two nodes may make the same value."""
+    seen: set[str] = set()
+    for node in graph.node:
+        for name in filter(None, node.output):
+            if name in seen:
+                raise ExportError(f"Body and head both have a value named {name!r}.")
+            seen.add(name)
+
+
+def _check_widths(body: onnx.ModelProto, head: onnx.ModelProto, embedding: EmbeddingTable) -> None:
+    """Body, head and embedding must agree on H, and the table's shape on what it is."""
+
+    def width(values: Iterable[onnx.ValueInfoProto], name: str) -> int:
+        value = next((value for value in values if value.name == name), None)
+        if value is None:
+            raise ExportError(f"A graph lacks {name!r}.", expected="the contract's inputs and outputs")
+        return int(value.type.tensor_type.shape.dim[-1].dim_value)
+
+    found = {
+        "body": width(body.graph.output, "hidden_states"),
+        "head": width(head.graph.input, "hidden_states"),
+        "embedding": embedding.table.shape[-1],
+    }
+    if len(set(found.values())) != 1:
+        raise ExportError("Body, head and embedding have different hidden sizes.", found=found)
+    rank = 2 if embedding.slot_of_token is None else 3
+    if len(embedding.table.shape) != rank:
+        raise ExportError(
+            "The embedding table has the wrong rank.",
+            found=list(embedding.table.shape),
+            expected="[T, C, H] with the slot of every token, or [V, H]",
+        )
+
+
+def _common_opsets(body: onnx.ModelProto, head: onnx.ModelProto) -> list[onnx.OperatorSetIdProto]:
+    """The newer opset of every domain, if no op of the older graph means something else there."""
+    from onnx import defs, helper
+
+    versions: dict[str, int] = {}
+    for model in (body, head):
+        for opset in model.opset_import:
+            versions[opset.domain] = max(opset.version, versions.get(opset.domain, 0))
+    newest = versions[""]
+    for model in (body, head):
+        own = next(opset.version for opset in model.opset_import if not opset.domain)
+        for op in sorted({node.op_type for node in model.graph.node if not node.domain}):
+            if defs.get_schema(op, own).since_version != defs.get_schema(op, newest).since_version:
+                raise ExportError(
+                    f"The op {op} changed between the opsets of body and head.",
+                    found=f"opset {own}",
+                    expected=f"opset {newest}",
+                )
+    return [helper.make_opsetid(domain, version) for domain, version in sorted(versions.items())]
