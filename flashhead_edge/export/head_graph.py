@@ -1,0 +1,270 @@
+"""The two-stage head, and the dense head for comparison, as ONNX graphs over one table of rows.
+
+::
+
+    hidden_states [B, H]
+      |-- /head/centroids/MatMul -- (+ bias) --+-- (scale, soft-cap) --> cluster_scores [B, K]
+      |                                        |
+      |                               + head.selection_offset --> /head/select/TopK [B, P]
+      |                                                             |
+      |                                  /head/select/Concat with the always-scored clusters [B, P + A/C]
+      |                                                             |
+      |            head.rows [T, C, H] -- /head/clusters/Gather  [B, P + A/C, C, H] -- Cast, Reshape [B, M, H]
+      |                                                             |
+      '------------------------------------------ /head/logits/MatMul [B, M] -- (+ bias, scale, soft-cap)
+                                                                    |
+               head.token_order [T, C] -- /head/ids/Gather [B, M] --+-- -inf where the id is -1 --> candidate_logits
+                                                                    |
+                                                /head/greedy: lowest id among the greatest logits --> token_ids [B]
+
+The dense graph is the same tail with every slot of the table as a candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashhead_edge.export.tensor_ref import TensorRef
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 21
+IR_VERSION = 10
+HEAD_OUTPUTS = ("token_ids", "candidate_ids", "candidate_logits", "cluster_scores")
+#: Stage 1 may round activations to int8 in MatMulNBits: its scores only choose clusters.
+ACCURACY_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class HeadTables:
+    """Where the head's tensors lie, and what is done to its logits.
+
+    Attributes:
+        rows: ``head.rows``, [T, C, H] float16 or float32.
+        token_order: ``head.token_order``, [T, C] int32.
+        row_bias: ``head.row_bias``, [T, C] float32, or None.
+        centroids: [H, K] float32, or codes [K, blocks, bytes] uint8 with ``centroid_scales``.
+        centroid_scales: [K, blocks] float32, or None for float32 centroids.
+        centroid_bits: 4 or 8, 32 for float32.
+        centroid_bias: [K] float32, or None.
+        selection_offset: [K] float32.
+        num_probes: P.
+        num_clusters: K.
+        logit_scale: Factor on the logits.
+        logit_softcap: Soft-cap of the logits, or None.
+    """
+
+    rows: TensorRef
+    token_order: TensorRef
+    row_bias: TensorRef | None
+    centroids: TensorRef
+    centroid_scales: TensorRef | None
+    centroid_bits: int
+    centroid_bias: TensorRef | None
+    selection_offset: TensorRef
+    num_probes: int
+    num_clusters: int
+    logit_scale: float
+    logit_softcap: float | None
+
+
+def two_stage_graph(tables: HeadTables) -> onnx.ModelProto:
+    """The graph of ``head.onnx``; the contract of its inputs and outputs is in docs/bundle-format.md."""
+    total, size, width = tables.rows.shape
+    clusters, probes = tables.num_clusters, tables.num_probes
+    opened = probes + total - clusters
+    graph = _Graph()
+    graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
+    products = _centroid_products(graph, tables, width)
+    graph.identity(_activate(graph, products, tables, "/head/centroids"), "cluster_scores")
+
+    # Scale and soft-cap do not change the order, so clusters are chosen by products.
+    graph.external(tables.selection_offset)
+    scores = graph.node("Add", [products, tables.selection_offset.name], "/head/select/Add")
+    graph.constant("/head/select/k", np.array([probes], np.int64))
+    graph.node(
+        "TopK", [scores, "/head/select/k"], "/head/select/TopK", outputs=2, axis=1, largest=1, sorted=0
+    )
+    chosen = "/head/select/TopK/output_1"
+    if opened > probes:
+        graph.constant("/head/select/always", np.arange(clusters, total, dtype=np.int64)[None, :])
+        graph.constant("/head/select/one", np.array([total - clusters], np.int64))
+        shape = graph.node("Concat", ["/head/batch/Shape/output_0", "/head/select/one"], "/head/select/Shape", axis=0)
+        always = graph.node("Expand", ["/head/select/always", shape], "/head/select/Expand")
+        chosen = graph.node("Concat", [chosen, always], "/head/select/Concat", axis=1)
+
+    graph.external(tables.rows)
+    gathered = graph.node("Gather", [tables.rows.name, chosen], "/head/clusters/Gather", axis=0)
+    if tables.rows.dtype != "float32":
+        gathered = graph.node("Cast", [gathered], "/head/clusters/Cast", to=1)
+    graph.constant("/head/clusters/shape", np.array([0, opened * size, width], np.int64))
+    candidates = graph.node("Reshape", [gathered, "/head/clusters/shape"], "/head/clusters/Reshape")
+    graph.constant("/head/logits/axis", np.array([2], np.int64))
+    column = graph.node("Unsqueeze", ["hidden_states", "/head/logits/axis"], "/head/logits/Unsqueeze")
+    products = graph.node("MatMul", [candidates, column], "/head/logits/MatMul")
+    products = graph.node("Squeeze", [products, "/head/logits/axis"], "/head/logits/Squeeze")
+
+    graph.constant("/head/ids/shape", np.array([0, opened * size], np.int64))
+    if tables.row_bias is not None:
+        graph.external(tables.row_bias)
+        bias = graph.node("Gather", [tables.row_bias.name, chosen], "/head/bias/Gather", axis=0)
+        bias = graph.node("Reshape", [bias, "/head/ids/shape"], "/head/bias/Reshape")
+        products = graph.node("Add", [products, bias], "/head/bias/Add")
+    graph.external(tables.token_order)
+    ids = graph.node("Gather", [tables.token_order.name, chosen], "/head/ids/Gather", axis=0)
+    ids = graph.node("Reshape", [ids, "/head/ids/shape"], "/head/ids/Reshape")
+    _finish(graph, products, ids, tables)
+    return graph.model("flashhead two-stage head", width, opened * size, clusters)
+
+
+def dense_graph(tables: HeadTables) -> onnx.ModelProto:
+    """A dense float32 head over the same table: every slot is a candidate, in the table's order."""
+    total, size, width = tables.rows.shape
+    graph = _Graph()
+    graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
+    products = _centroid_products(graph, tables, width)
+    graph.identity(_activate(graph, products, tables, "/head/centroids"), "cluster_scores")
+    graph.external(tables.rows)
+    rows = tables.rows.name
+    if tables.rows.dtype != "float32":
+        rows = graph.node("Cast", [rows], "/head/rows/Cast", to=1)
+    graph.constant("/head/rows/shape", np.array([total * size, width], np.int64))
+    rows = graph.node("Reshape", [rows, "/head/rows/shape"], "/head/rows/Reshape")
+    products = graph.node("Gemm", ["hidden_states", rows], "/head/logits/MatMul", transB=1)
+    graph.constant("/head/ids/shape", np.array([1, total * size], np.int64))
+    if tables.row_bias is not None:
+        graph.external(tables.row_bias)
+        bias = graph.node("Reshape", [tables.row_bias.name, "/head/ids/shape"], "/head/bias/Reshape")
+        products = graph.node("Add", [products, bias], "/head/bias/Add")
+    graph.external(tables.token_order)
+    ids = graph.node("Reshape", [tables.token_order.name, "/head/ids/shape"], "/head/ids/Reshape")
+    graph.constant("/head/ids/slots", np.array([total * size], np.int64))
+    shape = graph.node("Concat", ["/head/batch/Shape/output_0", "/head/ids/slots"], "/head/ids/Shape", axis=0)
+    ids = graph.node("Expand", [ids, shape], "/head/ids/Expand")
+    _finish(graph, products, ids, tables)
+    return graph.model("flashhead dense head", width, total * size, tables.num_clusters)
+
+
+def _centroid_products(graph: _Graph, tables: HeadTables, width: int) -> str:
+    """Stage 1: products of all centroids with the state, bias included."""
+    name = "/head/centroids/MatMul"
+    graph.external(tables.centroids)
+    if tables.centroid_scales is None:
+        scores = graph.node("MatMul", ["hidden_states", tables.centroids.name], name)
+    else:
+        graph.external(tables.centroid_scales)
+        scores = graph.node(
+            "MatMulNBits",
+            ["hidden_states", tables.centroids.name, tables.centroid_scales.name],
+            name,
+            domain="com.microsoft",
+            K=width,
+            N=tables.num_clusters,
+            bits=tables.centroid_bits,
+            block_size=32,
+            accuracy_level=ACCURACY_LEVEL,
+        )
+    if tables.centroid_bias is not None:
+        graph.external(tables.centroid_bias)
+        scores = graph.node("Add", [scores, tables.centroid_bias.name], "/head/centroids/Add")
+    return scores
+
+
+def _activate(graph: _Graph, value: str, tables: HeadTables, place: str) -> str:
+    """Scale and soft-cap."""
+    if tables.logit_scale != 1.0:
+        factor = graph.constant(f"{place}/scale", np.array(tables.logit_scale, np.float32))
+        value = graph.node("Mul", [value, factor], f"{place}/Scale")
+    if tables.logit_softcap is not None:
+        cap = graph.constant(f"{place}/cap", np.array(tables.logit_softcap, np.float32))
+        value = graph.node("Div", [value, cap], f"{place}/Div")
+        value = graph.node("Tanh", [value], f"{place}/Tanh")
+        value = graph.node("Mul", [value, cap], f"{place}/Softcap")
+    return value
+
+
+def _finish(graph: _Graph, products: str, ids: str, tables: HeadTables) -> None:
+    """Logits from products, padding masked, and the greedy token."""
+    logits = _activate(graph, products, tables, "/head/logits")
+    graph.constant("/head/ids/zero", np.array(0, np.int32))
+    graph.constant("/head/logits/lowest", np.array(-np.inf, np.float32))
+    padding = graph.node("Less", [ids, "/head/ids/zero"], "/head/ids/Less")
+    logits = graph.node("Where", [padding, "/head/logits/lowest", logits], "/head/logits/Where")
+    graph.identity(logits, "candidate_logits")
+    wide = graph.node("Cast", [ids], "/head/ids/Cast", to=7)
+    graph.identity(wide, "candidate_ids")
+    graph.constant("/head/greedy/axis", np.array([1], np.int64))
+    graph.constant("/head/greedy/last", np.array(np.iinfo(np.int64).max, np.int64))
+    best = graph.node("ReduceMax", [logits, "/head/greedy/axis"], "/head/greedy/ReduceMax", keepdims=1)
+    equal = graph.node("Equal", [logits, best], "/head/greedy/Equal")
+    winners = graph.node("Where", [equal, wide, "/head/greedy/last"], "/head/greedy/Where")
+    token = graph.node("ReduceMin", [winners, "/head/greedy/axis"], "/head/greedy/ReduceMin", keepdims=0)
+    graph.identity(token, "token_ids")
+
+
+@dataclass
+class _Graph:
+    """Collects nodes named by their place; a node's outputs are ``<name>/output_<i>``."""
+
+    nodes: list[Any] = field(default_factory=list)
+    initializers: dict[str, Any] = field(default_factory=dict)
+
+    def node(self, kind: str, inputs: Sequence[str], name: str, *, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; returns its first output."""
+        from onnx import helper
+
+        names = [f"{name}/output_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=name, **attributes))
+        return names[0]
+
+    def identity(self, value: str, output: str) -> None:
+        """Name a value as a graph output."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node("Identity", [value], [output], name=f"/head/{output}/Identity"))
+
+    def constant(self, name: str, value: Any) -> str:
+        """Add a small initializer that lives in the graph."""
+        from onnx import numpy_helper
+
+        self.initializers[name] = numpy_helper.from_array(value, name)
+        return name
+
+    def external(self, tensor: TensorRef) -> None:
+        """Add an initializer that lives in a data file."""
+        self.initializers[tensor.name] = tensor.to_proto()
+
+    def model(self, name: str, width: int, candidates: int, clusters: int) -> onnx.ModelProto:
+        """Close the graph with the head's contract."""
+        from onnx import TensorProto, helper
+
+        from flashhead_edge._version import __version__
+
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [value("hidden_states", TensorProto.FLOAT, ["batch", width])],
+            [
+                value("token_ids", TensorProto.INT64, ["batch"]),
+                value("candidate_ids", TensorProto.INT64, ["batch", candidates]),
+                value("candidate_logits", TensorProto.FLOAT, ["batch", candidates]),
+                value("cluster_scores", TensorProto.FLOAT, ["batch", clusters]),
+            ],
+            list(self.initializers.values()),
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain for node in self.nodes):
+            opsets.append(helper.make_opsetid("com.microsoft", 1))
+        return helper.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=IR_VERSION,
+            producer_name="flashhead-edge",
+            producer_version=__version__,
+        )

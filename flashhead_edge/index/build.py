@@ -1,0 +1,280 @@
+"""Rows and calibration states into a head index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flashhead_edge.errors import CalibrationError, OptionError
+from flashhead_edge.index.bisection import balanced_bisection
+from flashhead_edge.index.dense import dense_argmax
+from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.index.metric import ActivationMetric, activation_metric
+from flashhead_edge.lm_head import LmHead
+from flashhead_edge.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    import torch
+
+_ROWS_AT_ONCE = 16384
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How a head is clustered.
+
+    Attributes:
+        cluster_size: C; K is then ``ceil(V / C)``.
+        num_clusters_override: K where it is set instead; C is then ``ceil(V / K)``.
+        always_scored: Slots for always-scored tokens, rounded up to whole clusters; 0 for none.
+        alpha: Tempering of the metric, 0 (plain subspace) to 1 (mean square error of the logits).
+        rank: Eigen-directions kept.
+        spread_weight: Standard deviations of its members' logits that a cluster's score gains when clusters are chosen:
+            the best member of a loose cluster stands further above its centroid.
+        rounds: Two-means rounds at each split.
+        seed: Seed of everything random.
+    """
+
+    cluster_size: int = 16
+    num_clusters_override: int | None = None
+    always_scored: int = 128
+    alpha: float = 0.75
+    rank: int = 384
+    spread_weight: float = 0.5
+    rounds: int = 6
+    seed: int = 0
+
+    def num_clusters(self, vocab_size: int) -> int:
+        """K for a vocabulary.
+
+        Raises:
+            OptionError: The cluster size or the number of clusters is out of range.
+        """
+        if self.num_clusters_override is not None:
+            if not 2 <= self.num_clusters_override <= vocab_size:
+                raise OptionError(
+                    "The number of clusters is out of range.",
+                    found=self.num_clusters_override,
+                    expected=f"2 to {vocab_size} (the vocabulary size)",
+                )
+            return self.num_clusters_override
+        if not 1 <= self.cluster_size <= vocab_size // 2:
+            raise OptionError(
+                "The cluster size is out of range.",
+                found=self.cluster_size,
+                expected=f"1 to {vocab_size // 2} (half the vocabulary)",
+                hint="16 suits most vocabularies",
+            )
+        return -(-vocab_size // self.cluster_size)
+
+
+def build_index(
+    head: LmHead,
+    states: npt.NDArray[np.float32],
+    options: IndexOptions,
+    *,
+    always: tuple[int, ...] = (),
+    num_probes: int,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> HeadIndex:
+    """Cluster the rows of a head for the states that it will see.
+
+    Args:
+        head: The dense head.
+        states: Calibration states, [N, H] float32; a few thousand that cover what the model will write.
+        options: How to cluster.
+        always: Ids that must be scored at every step (EOS, control tokens); the most missed tokens of the
+            calibration states fill what is left of ``options.always_scored``.
+        num_probes: P at which the misses are counted.
+        device: torch device for the clustering, "cpu" or "cuda".
+        progress: Told of every stage.
+
+    Returns:
+        The index. The same rows, states, options and seed give the same index.
+
+    Raises:
+        OptionError: An option is out of range.
+        CalibrationError: The states do not fit the head.
+    """
+    import torch
+
+    _check_states(head, states)
+    num_clusters = options.num_clusters(head.vocab_size)
+    if not 1 <= num_probes <= num_clusters:
+        raise OptionError(
+            "The number of probes is out of range.", found=num_probes, expected=f"1 to {num_clusters} (the clusters)"
+        )
+    calibration = torch.from_numpy(states)
+    metric = activation_metric(calibration.to(device), options.rank)
+    members = _cluster(head, metric, num_clusters, options, device, progress)
+    centroids, bias = _centroids(head, members)
+    variance = _variance(head, metric, members, centroids, device)
+    offset = _selection_offset(variance, options.spread_weight, bias)
+    missed = _missed_tokens(head, calibration, members, centroids, offset, num_probes, progress)
+    order = _with_always_scored(members, always, missed, options.always_scored)
+    if len(order) > num_clusters:  # moving tokens out has changed the clusters they came from
+        centroids, bias = _centroids(head, order[:num_clusters])
+        variance = _variance(head, metric, order[:num_clusters], centroids, device)
+    return HeadIndex(
+        token_order=order.numpy().astype(np.int32),
+        centroids=centroids.numpy(),
+        centroid_bias=None if bias is None else bias.numpy(),
+        selection_offset=_selection_offset(variance, options.spread_weight, None).numpy(),
+        cluster_variance=variance.numpy(),
+        vocab_size=head.vocab_size,
+    )
+
+
+def _check_states(head: LmHead, states: npt.NDArray[np.float32]) -> None:
+    if states.ndim != 2 or states.shape[1] != head.hidden_size or not len(states):
+        raise CalibrationError(
+            "The calibration states do not fit the head.",
+            found=f"states of shape {list(states.shape)}",
+            expected=f"[N, {head.hidden_size}] with N of about 2000 or more",
+        )
+    if not np.isfinite(states).all():
+        raise CalibrationError(
+            "The calibration states hold NaN or infinity.",
+            found=f"{int((~np.isfinite(states).all(axis=1)).sum())} of {len(states)} states",
+            hint="the model overflows on this text; check that it generates text at all",
+        )
+
+
+def _cluster(
+    head: LmHead,
+    metric: ActivationMetric,
+    num_clusters: int,
+    options: IndexOptions,
+    device: str,
+    progress: Progress,
+) -> torch.Tensor:
+    """Members [K, C] int64 of clusters in the tempered metric."""
+    import torch
+
+    projection = metric.tempered(options.alpha)
+    slots = num_clusters * -(-head.vocab_size // num_clusters)
+    points = torch.empty((slots, projection.shape[1]), device=device)
+    for start in range(0, head.vocab_size, _ROWS_AT_ONCE):
+        rows = torch.from_numpy(head.rows[start : start + _ROWS_AT_ONCE]).to(device)
+        points[start : start + len(rows)] = rows @ projection
+    return balanced_bisection(
+        points, head.vocab_size, num_clusters, rounds=options.rounds, seed=options.seed, progress=progress
+    ).cpu()
+
+
+def _centroids(head: LmHead, members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Plain means of the members' rows [K, H] and biases [K], in the original space."""
+    import torch
+
+    rows = torch.from_numpy(head.rows)
+    total = torch.zeros((len(members), head.hidden_size))
+    for column in members.T:
+        filled = column >= 0
+        total[filled] += rows[column[filled]]
+    count = (members >= 0).sum(dim=1).clamp(min=1)
+    bias = None
+    if head.bias is not None:
+        biases = torch.from_numpy(head.bias)[members.clamp(min=0)].masked_fill(members < 0, 0)
+        bias = biases.sum(dim=1) / count
+    return total / count.unsqueeze(1), bias
+
+
+def _selection_offset(variance: torch.Tensor, weight: float, bias: torch.Tensor | None) -> torch.Tensor:
+    """What is added to the centroids' products before clusters are chosen, [K] float32."""
+    offset = variance.sqrt() * weight
+    return offset if bias is None else offset + bias
+
+
+def cluster_ranks(
+    states: torch.Tensor,
+    tokens: torch.Tensor,
+    token_cluster: torch.Tensor,
+    centroids: torch.Tensor,
+    offset: torch.Tensor,
+    *,
+    batch: int = 512,
+) -> torch.Tensor:
+    """How many clusters score above each state's token's own cluster; contained at P when smaller than P.
+
+    Args:
+        states: [N, H] float32.
+        tokens: Dense argmax of each state, [N] int64.
+        token_cluster: Cluster of every token, [V] int64, -1 for always-scored tokens, whose rank is 0.
+        centroids: [K, H] float32.
+        offset: Added to the scores, [K] float32.
+        batch: States scored at a time.
+
+    Returns:
+        [N] int64.
+    """
+    import torch
+
+    ranks = []
+    for start in range(0, len(states), batch):
+        scores = states[start : start + batch] @ centroids.T + offset
+        clusters = token_cluster[tokens[start : start + batch]]
+        own = scores.gather(1, clusters.clamp(min=0).unsqueeze(1))
+        ranks.append((scores > own).sum(dim=1).masked_fill(clusters < 0, 0))
+    return torch.cat(ranks)
+
+
+def _missed_tokens(
+    head: LmHead,
+    states: torch.Tensor,
+    members: torch.Tensor,
+    centroids: torch.Tensor,
+    offset: torch.Tensor,
+    num_probes: int,
+    progress: Progress,
+) -> list[int]:
+    """Tokens that the calibration states chose, those whose clusters rank worst most often first."""
+    import torch
+
+    cluster = torch.empty(head.vocab_size, dtype=torch.int64)
+    filled = members >= 0
+    cluster[members[filled]] = torch.arange(len(members)).unsqueeze(1).expand_as(members)[filled]
+    tokens = dense_argmax(head, states, progress=progress)
+    ranks = cluster_ranks(states, tokens, cluster, centroids, offset)
+    # A hit that was close counts too: 1 at the last opened rank, falling with the distance from it.
+    weight = torch.where(ranks >= num_probes, 2.0, ranks.float() / num_probes)
+    score = torch.zeros(head.vocab_size).index_add_(0, tokens, weight)
+    ordered = score.argsort(descending=True, stable=True)
+    return [int(token) for token in ordered[: int((score > 0).sum())]]
+
+
+def _with_always_scored(
+    members: torch.Tensor, always: tuple[int, ...], missed: list[int], slots: int
+) -> torch.Tensor:
+    """Move always-scored tokens from their clusters, where they leave holes, to clusters of their own at the end."""
+    import torch
+
+    size = members.shape[1]
+    clusters = -(-max(slots, len(always)) // size)
+    ids = list(dict.fromkeys([*always, *missed]))[: clusters * size]
+    clusters = -(-len(ids) // size)
+    extra = torch.full((clusters * size,), -1, dtype=torch.int64)
+    extra[: len(ids)] = torch.tensor(sorted(ids), dtype=torch.int64)
+    kept = members.masked_fill(torch.isin(members, extra[: len(ids)]), -1)
+    return torch.cat([kept, extra.view(clusters, size)])
+
+
+def _variance(
+    head: LmHead, metric: ActivationMetric, members: torch.Tensor, centroids: torch.Tensor, device: str
+) -> torch.Tensor:
+    """Mean over states and members of ``((w_i - c) . h) ** 2``, [K] float32, in the kept directions."""
+    import torch
+
+    projection = metric.directions * metric.eigenvalues.clamp(min=0).sqrt()
+    rows = torch.from_numpy(head.rows)
+    total = torch.zeros(len(members))
+    step = max(1, _ROWS_AT_ONCE // members.shape[1])
+    for start in range(0, len(members), step):
+        block = members[start : start + step]
+        offsets = rows[block.clamp(min=0)] - centroids[start : start + step].unsqueeze(1)
+        squares = (offsets.to(device) @ projection).square().sum(dim=2).cpu().masked_fill(block < 0, 0)
+        total[start : start + step] = squares.sum(dim=1)
+    return total / (members >= 0).sum(dim=1).clamp(min=1)

@@ -1,0 +1,75 @@
+"""Block-wise symmetric quantization as ONNX Runtime's MatMulNBits reads it.
+
+Each row is cut into blocks of 32 numbers that share a scale: ``row ~ scale * (code - 2 ** (bits - 1))``. The scale is
+signed and chosen so that the block's greatest magnitude is code 0, which int4 can represent and its negative cannot.
+Layout: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_SIZE = 32
+
+
+@dataclass(frozen=True)
+class QuantizedRows:
+    """Rows in blocks of low-bit codes.
+
+    Attributes:
+        codes: Packed codes, two int4 a byte with the low half first, [N, ceil(H / 32), 16 or 32] uint8.
+        scales: One a block, [N, ceil(H / 32)] float32.
+        bits: 4 or 8.
+        width: H, the unpadded length of a row.
+    """
+
+    codes: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float32]
+    bits: int
+    width: int
+
+    @property
+    def byte_size(self) -> int:
+        """Bytes of codes and scales."""
+        return int(self.codes.nbytes + self.scales.nbytes)
+
+    def dequantize(self) -> npt.NDArray[np.float32]:
+        """The rows that the codes stand for, [N, H] float32."""
+        codes = self.codes
+        if self.bits == 4:
+            codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], -1)
+        values = (codes.astype(np.float32) - np.float32(1 << (self.bits - 1))) * self.scales[..., None]
+        return np.ascontiguousarray(values.reshape(len(codes), -1)[:, : self.width])
+
+
+def quantize_rows(rows: npt.NDArray[np.float32], bits: int, *, chunk: int = 16384) -> QuantizedRows:
+    """Round rows to the nearest codes, block by block.
+
+    Args:
+        rows: [N, H] float32.
+        bits: 4 or 8.
+        chunk: Rows handled at a time, which bounds the extra memory.
+
+    Returns:
+        Codes and scales; the last block of a row is padded with zeros.
+    """
+    count, width = rows.shape
+    blocks = -(-width // BLOCK_SIZE)
+    codes = np.empty((count, blocks, BLOCK_SIZE * bits // 8), dtype=np.uint8)
+    scales = np.empty((count, blocks), dtype=np.float32)
+    middle, top = np.float32(1 << (bits - 1)), np.float32((1 << bits) - 1)
+    for start in range(0, count, chunk):
+        part = rows[start : start + chunk]
+        padded = np.zeros((len(part), blocks * BLOCK_SIZE), dtype=np.float32)
+        padded[:, :width] = part
+        block = padded.reshape(len(part), blocks, BLOCK_SIZE)
+        largest = np.take_along_axis(block, np.abs(block).argmax(axis=2, keepdims=True), axis=2)
+        scale = largest / -middle
+        inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
+        code = np.clip(np.rint(block * inverse + middle), 0, top).astype(np.uint8)
+        codes[start : start + chunk] = code if bits == 8 else code[..., 0::2] | (code[..., 1::2] << 4)
+        scales[start : start + chunk] = scale[..., 0]
+    return QuantizedRows(codes, scales, bits, width)
