@@ -33,6 +33,7 @@ TEMPLATE = (
 
 BODY = BodyRecord(
     precision="fp32",
+    hidden_size=HIDDEN,
     num_layers=LAYERS,
     num_kv_heads=KV_HEADS,
     head_dim=HEAD_DIM,

@@ -149,12 +149,10 @@ class Decoder:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
         self._session.run_with_iobinding(self._binding)
         self._position = total
-        values = dict(zip(self._binding_order(), self._binding.get_outputs(), strict=True))
-        return HeadOutput(*(values[name].numpy() for name in HeadOutput._fields))
-
-    def _binding_order(self) -> tuple[str, ...]:
-        """Names of the bound outputs in the order of their first binding: the cache, then the head's."""
-        return (*self._body.present_key_names, *self._body.present_value_names, *HeadOutput._fields)
+        # Outputs come in the order of their first binding: the cache's, then the head's. Only those are unwrapped.
+        values = self._binding.get_outputs_as_ortvaluevector()
+        first = len(values) - len(HeadOutput._fields)
+        return HeadOutput(*(values[first + i].numpy() for i in range(len(HeadOutput._fields))))
 
     def _check_shape(self, input_ids: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return [B, S] of fitting ids."""
