@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from tests.tiny_bundle import BODY, MAX_POSITIONS, VOCAB, decode_graph
 
 from flashhead_edge.errors import BundleError, OptionError, RuntimeUnavailableError
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.session import open_session
+from tests.tiny_bundle import BODY, MAX_POSITIONS, VOCAB, decode_graph
 
 IDS = np.random.default_rng(3).integers(0, VOCAB, size=(2, 40))
 
