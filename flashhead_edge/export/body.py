@@ -34,7 +34,8 @@ class BodyInfo:
     """What a runtime has to know of ``body.onnx``; names are by layer.
 
     Attributes:
-        precision: Of the weights: "int4" and "int8" in blocks with float32 activations, or "fp32".
+        precision: Of the weights: "int8" or "int4" (the most sensitive matrices stay int8) in blocks with float32
+            activations, or "fp32".
         hidden_size: H of ``inputs_embeds`` and ``hidden_states`` [B, S, H] float32.
         num_layers: Layers, each with a cache.
         num_kv_heads: Second dimension of a cache.

@@ -22,6 +22,9 @@ BUILDER_OPTIONS = (
     "windowed_kv_cache=false",
     "hf_token=false",
 )
+#: Like llama.cpp's Q4_K_M: blocks with zero points, the most sensitive matrices in int8. Against plain int4, a fifth
+#: more bytes and a tenth more time a step halve the divergence from the float model (Gemma 3 270M, SmolLM2 135M).
+INT4_OPTIONS = ("algo_config=k_quant", "matmul_mixed_precision=mixed_layers:int8")
 EXECUTION_PROVIDER = "cpu"
 
 
@@ -42,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     builder = _import_builder()
     where = (None, str(options.model_folder), str(options.output), options.precision, EXECUTION_PROVIDER)
     cache = str(options.output / "cache")
-    parsed = builder.parse_extra_options(*where, cache, list(BUILDER_OPTIONS))
+    extra = [*BUILDER_OPTIONS, *(INT4_OPTIONS if options.precision == "int4" else ())]
+    parsed = builder.parse_extra_options(*where, cache, extra)
     config = parsed["hf_details"]["hf_config"]
     cap_positions(config, options.max_positions)
     flatten_rope_parameters(config)

@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_bodies import HIDDEN, VOCAB, empty_cache, save_tiny_model, session, step
+from tiny_bodies import CONFIGS, HIDDEN, VOCAB, empty_cache, save_tiny_model, session, step
 
 from flashhead_edge.errors import BodyExportError, OptionalDependencyError, OptionError
 from flashhead_edge.export import body as body_module
 from flashhead_edge.export.body import BodyInfo, Precision, export_body
+from flashhead_edge.export.body_support import BODY_ARCHITECTURES
 
 PROMPT, STEPS = 15, 5
 
@@ -48,6 +49,7 @@ def hidden_states(exported: Exported) -> tuple[np.ndarray, np.ndarray]:
     with torch.no_grad():
         expected = exported.model.model(input_ids=ids).last_hidden_state[0].numpy()
         embeds = exported.model.get_input_embeddings()(ids).numpy()
+        embeds *= getattr(exported.model.config, "embedding_multiplier", 1.0)
     run, cache, found = session(exported.folder / "body.onnx"), empty_cache(exported.info), []
     for start, stop in [(0, PROMPT), *((i, i + 1) for i in range(PROMPT, PROMPT + STEPS))]:
         feed = {"inputs_embeds": embeds[:, start:stop], "attention_mask": np.ones((1, stop), np.int64)}
@@ -56,10 +58,15 @@ def hidden_states(exported: Exported) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(found), expected
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind != "llama-untied"])
 def test_float_body_equals_transformers(export: Callable[..., Exported], kind: str) -> None:
     found, expected = hidden_states(export(kind, "fp32"))
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_all_supported_architectures_are_compared(export: Callable[..., Exported]) -> None:
+    compared = {export(kind, "fp32").model.config.architectures[0] for kind in CONFIGS if kind != "llama-untied"}
+    assert compared == set(BODY_ARCHITECTURES)
 
 
 @pytest.mark.parametrize(("precision", "cosine"), [("int8", 0.999), ("int4", 0.85)])

@@ -29,8 +29,17 @@ COMMON = {
 }
 LAYER_TYPES = ["sliding_attention"] * 5 + ["full_attention"]
 GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8, "num_hidden_layers": 6}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
 CONFIGS = {
     "llama": ("LlamaConfig", {"tie_word_embeddings": True}),
+    "llama3-rope": ("LlamaConfig", {"rope_parameters": LLAMA3}),
     "llama-untied": ("LlamaConfig", {"tie_word_embeddings": False}),
     "qwen3": ("Qwen3Config", {"head_dim": 16, "tie_word_embeddings": True}),
     "gemma3": ("Gemma3TextConfig", {**GEMMA, "layer_types": LAYER_TYPES}),
@@ -38,11 +47,11 @@ CONFIGS = {
     "gemma": ("GemmaConfig", {"head_dim": 16}),
     "qwen2": ("Qwen2Config", {}),
     "mistral": ("MistralConfig", {"sliding_window": None}),
-    "smollm3": ("SmolLM3Config", {"num_hidden_layers": 4}),
     "phi3": ("Phi3Config", {"original_max_position_embeddings": 128}),
-    "granite": ("GraniteConfig", {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 2.0}),
-    "olmo": ("OlmoConfig", {}),
-    "gpt2": ("GPT2Config", {"n_embd": 64, "n_layer": 2, "n_head": 4}),
+    "granite": (
+        "GraniteConfig",
+        {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.1, "logits_scaling": 2.0},
+    ),
 }
 
 
