@@ -19,6 +19,8 @@ CHAT_TEMPLATE = "chat_template.jinja"
 
 #: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H].
 ROWS = "head.rows"
+#: Name of the initializer with the bias of every slot, [T, C] float32, where the head has a bias.
+ROW_BIAS = "head.row_bias"
 #: Name of the initializer with the token id of every slot, [T, C] int32, -1 for padding.
 TOKEN_ORDER = "head.token_order"
 #: Name of the initializer with the slot of every token, [V] int32.

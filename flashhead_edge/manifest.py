@@ -96,6 +96,7 @@ class BodyRecord:
     """The decoder without its head; names of cache inputs and outputs go by layer."""
 
     precision: str
+    hidden_size: int
     num_layers: int
     num_kv_heads: int
     head_dim: int

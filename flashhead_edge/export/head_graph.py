@@ -87,9 +87,7 @@ def two_stage_graph(tables: HeadTables) -> onnx.ModelProto:
     graph.external(tables.selection_offset)
     scores = graph.node("Add", [products, tables.selection_offset.name], "/head/select/Add")
     graph.constant("/head/select/k", np.array([probes], np.int64))
-    graph.node(
-        "TopK", [scores, "/head/select/k"], "/head/select/TopK", outputs=2, axis=1, largest=1, sorted=0
-    )
+    graph.node("TopK", [scores, "/head/select/k"], "/head/select/TopK", outputs=2, axis=1, largest=1, sorted=0)
     chosen = "/head/select/TopK/output_1"
     if opened > probes:
         graph.constant("/head/select/always", np.arange(clusters, total, dtype=np.int64)[None, :])

@@ -44,8 +44,8 @@ def balanced_bisection(
         progress: Told of every level of the tree.
 
     Returns:
-        Members of each cluster, [K, ceil(V / K)] int64 on the points' device, ascending within a cluster and followed
-        by -1 in empty slots.
+        Members of each cluster, [K, ceil(V / K)] int64 on the points' device, followed by -1 in empty slots: the order
+        in which the points now lie.
 
     Raises:
         OptionError: ``num_clusters`` is out of range.
@@ -83,9 +83,7 @@ def balanced_bisection(
         depth += 1
         progress("clustering", depth, levels)
 
-    members = ids.view(num_clusters, capacity)
-    ascending = torch.where(members < 0, size, members).sort(dim=1).values
-    return torch.where(ascending == size, -1, ascending)
+    return ids.view(num_clusters, capacity)
 
 
 def _split_nodes(
@@ -97,42 +95,85 @@ def _split_nodes(
     direction: torch.Tensor,
     rounds: int,
 ) -> None:
-    """Reorder the slots of nodes so that their first half holds ``ceil(clusters / 2)`` clusters' points."""
+    """Reorder the slots of nodes so that their first ``ceil(clusters / 2)`` clusters are the left half."""
     import torch
 
     slots = clusters * capacity
-    if len(starts) == 1:
-        where = slice(int(starts), int(starts) + slots)
-        block, block_ids = points[where].unsqueeze(0), ids[where].unsqueeze(0)
-    else:
-        index = (starts.unsqueeze(1) + torch.arange(slots)).to(points.device)
-        block, block_ids = points[index], ids[index]
-
+    index = (starts.unsqueeze(1) + torch.arange(slots)).to(points.device)
     left_slots = (clusters + 1) // 2 * capacity
-    filled = (block_ids >= 0).sum(dim=1, keepdim=True)
+    filled = (ids[index] >= 0).sum(dim=1, keepdim=True)
     # Holes are shared out in proportion, within what each side can hold.
     left = (filled * left_slots + slots // 2) // slots
     left = torch.minimum(torch.maximum(left, filled - (slots - left_slots)), left.clamp(max=left_slots))
+    reorder_nodes(points, ids, index, left_slots, left, direction, rounds)
 
-    order = _order_along_split(block, block_ids >= 0, filled, left, direction, rounds)
-    place = torch.arange(slots, device=points.device).unsqueeze(0)
-    into_left = place < left_slots
+
+def reorder_nodes(
+    points: torch.Tensor,
+    ids: torch.Tensor,
+    index: torch.Tensor,
+    left_slots: int,
+    left: torch.Tensor,
+    direction: torch.Tensor | None,
+    rounds: int,
+) -> None:
+    """Split nodes in two, in place: near neighbours in the same part, each part's empty slots behind its points.
+
+    Args:
+        points: All points, [slots, r] float32.
+        ids: Point in each slot, -1 for none, [slots] int64.
+        index: Slots of each node, those of its left part first, [n, m] int64.
+        left_slots: Slots of the left part.
+        left: Points that the left part gets, [n, 1] int64.
+        direction: Random first directions [n, r], refined by power iterations; None starts from the present parts.
+        rounds: Two-means rounds.
+    """
+    import torch
+
+    # The rows of a large node are moved column by column, in place; a copy would double the memory.
+    large = len(index) == 1
+    rows = slice(int(index[0, 0]), int(index[0, -1]) + 1)
+    block = points[rows].unsqueeze(0) if large else points[index]
+    block_ids = ids[index]
+    valid = block_ids >= 0
+    filled = valid.sum(dim=1, keepdim=True)
+    if direction is None:
+        left_sum, total = block[:, :left_slots].sum(dim=1), block.sum(dim=1)
+        direction = (total - left_sum) / (filled - left).clamp(min=1) - left_sum / left.clamp(min=1)
+    else:
+        direction = _leading_direction(block, valid, filled, direction)
+    order = _order_along_split(block, valid, filled, left, direction, rounds)
+
+    place = torch.arange(index.shape[1], device=points.device).unsqueeze(0)
     source = torch.where(
-        into_left,
+        place < left_slots,
         torch.where(place < left, place, filled + place - left),
         torch.where(place - left_slots < filled - left, left + place - left_slots, place),
     )
     order = order.gather(1, source)
-    if len(starts) == 1:
-        flat = order[0]
-        ids[where] = block_ids[0][flat]
-        view = points[where]
-        for column in range(0, view.shape[1], _COLUMN_BLOCK):
-            columns = view[:, column : column + _COLUMN_BLOCK]
-            columns.copy_(columns[flat])
+    ids[index] = block_ids.gather(1, order)
+    if large:
+        for column in range(0, points.shape[1], _COLUMN_BLOCK):
+            columns = points[rows, column : column + _COLUMN_BLOCK]
+            columns.copy_(columns[order[0]])
     else:
         points[index] = block.gather(1, order.unsqueeze(2).expand_as(block))
-        ids[index] = block_ids.gather(1, order)
+
+
+def _leading_direction(
+    block: torch.Tensor, valid: torch.Tensor, filled: torch.Tensor, direction: torch.Tensor
+) -> torch.Tensor:
+    """Power iterations towards each node's direction of greatest variance, [n, r]."""
+    import torch
+
+    mean = block.sum(dim=1) / filled.clamp(min=1)
+    for _ in range(_POWER_ITERATIONS):
+        weight = torch.bmm(block, direction.unsqueeze(2)).squeeze(2)
+        weight = (weight - (mean * direction).sum(dim=1, keepdim=True)).masked_fill_(~valid, 0)
+        # (x - mean) weighted by w sums to sum(w x) - sum(w) mean.
+        direction = torch.bmm(weight.unsqueeze(1), block).squeeze(1) - weight.sum(dim=1, keepdim=True) * mean
+        direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    return direction
 
 
 def _order_along_split(
@@ -150,7 +191,7 @@ def _order_along_split(
         valid: Which slots hold a point, [n, m] bool.
         filled: Points in each node, [n, 1].
         left: Points that go to the left half, [n, 1].
-        direction: Random first directions, [n, r].
+        direction: First directions, [n, r].
         rounds: Two-means rounds.
 
     Returns:
@@ -159,13 +200,6 @@ def _order_along_split(
     import torch
 
     total = block.sum(dim=1)
-    mean = total / filled.clamp(min=1)
-    for _ in range(_POWER_ITERATIONS):
-        weight = torch.bmm(block, direction.unsqueeze(2)).squeeze(2)
-        weight = (weight - (mean * direction).sum(dim=1, keepdim=True)).masked_fill_(~valid, 0)
-        # (x - mean) weighted by w sums to sum(w x) - sum(w) mean.
-        direction = torch.bmm(weight.unsqueeze(1), block).squeeze(1) - weight.sum(dim=1, keepdim=True) * mean
-        direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-30)
     place = torch.arange(block.shape[1], device=block.device).unsqueeze(0)
     in_left = (place < left).to(block.dtype).expand(len(block), -1)
     for step in range(rounds + 1):

@@ -13,6 +13,7 @@ from flashhead_edge.index.bisection import balanced_bisection
 from flashhead_edge.index.dense import dense_argmax
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.index.metric import ActivationMetric, activation_metric
+from flashhead_edge.index.refinement import refine_clusters
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.progress import Progress, no_progress
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 _ROWS_AT_ONCE = 16384
+#: Calibration states scored densely to find the tokens most missed.
+_STATES_FOR_MISSES = 8192
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class IndexOptions:
         spread_weight: Standard deviations of its members' logits that a cluster's score gains when clusters are chosen:
             the best member of a loose cluster stands further above its centroid.
         rounds: Two-means rounds at each split.
+        refinements: Passes in which neighbouring clusters exchange tokens.
         seed: Seed of everything random.
     """
 
@@ -45,6 +49,7 @@ class IndexOptions:
     rank: int = 384
     spread_weight: float = 0.5
     rounds: int = 6
+    refinements: int = 16
     seed: int = 0
 
     def num_clusters(self, vocab_size: int) -> int:
@@ -114,7 +119,7 @@ def build_index(
     centroids, bias = _centroids(head, members)
     variance = _variance(head, metric, members, centroids, device)
     offset = _selection_offset(variance, options.spread_weight, bias)
-    missed = _missed_tokens(head, calibration, members, centroids, offset, num_probes, progress)
+    missed = _missed_tokens(head, calibration, members, centroids, offset, num_probes, options.seed, progress)
     order = _with_always_scored(members, always, missed, options.always_scored)
     if len(order) > num_clusters:  # moving tokens out has changed the clusters they came from
         centroids, bias = _centroids(head, order[:num_clusters])
@@ -161,9 +166,13 @@ def _cluster(
     for start in range(0, head.vocab_size, _ROWS_AT_ONCE):
         rows = torch.from_numpy(head.rows[start : start + _ROWS_AT_ONCE]).to(device)
         points[start : start + len(rows)] = rows @ projection
-    return balanced_bisection(
+    members = balanced_bisection(
         points, head.vocab_size, num_clusters, rounds=options.rounds, seed=options.seed, progress=progress
-    ).cpu()
+    )
+    members = refine_clusters(points, members, options.refinements, seed=options.seed, progress=progress)
+    # Ascending ids, then holes: the order within a cluster means nothing, and this one is easy to read.
+    ascending = torch.where(members < 0, head.vocab_size, members).sort(dim=1).values
+    return torch.where(ascending == head.vocab_size, -1, ascending).cpu()
 
 
 def _centroids(head: LmHead, members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -229,11 +238,15 @@ def _missed_tokens(
     centroids: torch.Tensor,
     offset: torch.Tensor,
     num_probes: int,
+    seed: int,
     progress: Progress,
 ) -> list[int]:
     """Tokens that the calibration states chose, those whose clusters rank worst most often first."""
     import torch
 
+    if len(states) > _STATES_FOR_MISSES:
+        generator = torch.Generator().manual_seed(seed)
+        states = states[torch.randperm(len(states), generator=generator)[:_STATES_FOR_MISSES]]
     cluster = torch.empty(head.vocab_size, dtype=torch.int64)
     filled = members >= 0
     cluster[members[filled]] = torch.arange(len(members)).unsqueeze(1).expand_as(members)[filled]
@@ -246,9 +259,7 @@ def _missed_tokens(
     return [int(token) for token in ordered[: int((score > 0).sum())]]
 
 
-def _with_always_scored(
-    members: torch.Tensor, always: tuple[int, ...], missed: list[int], slots: int
-) -> torch.Tensor:
+def _with_always_scored(members: torch.Tensor, always: tuple[int, ...], missed: list[int], slots: int) -> torch.Tensor:
     """Move always-scored tokens from their clusters, where they leave holes, to clusters of their own at the end."""
     import torch
 
