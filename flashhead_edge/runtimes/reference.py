@@ -60,7 +60,11 @@ class ReferenceHead:
         self._row_bias = row_bias
         self._scale = np.float32(logit_scale)
         self._softcap = None if logit_softcap is None else np.float32(logit_softcap)
-        bits = CENTROID_BITS[centroid_precision]
+        bits = CENTROID_BITS.get(centroid_precision)
+        if bits is None:
+            raise OptionError(
+                "The precision of the centroids is unknown.", found=centroid_precision, expected=", ".join(CENTROID_BITS)
+            )
         self._centroids = index.centroids if bits == 32 else quantize_rows(index.centroids, bits).dequantize()
 
     @classmethod
