@@ -45,7 +45,7 @@ def random_states(count: int, width: int, *, seed: int = 1) -> np.ndarray:
 def random_index(head: LmHead, cluster_size: int, *, always: tuple[int, ...] = (), seed: int = 0) -> HeadIndex:
     """An index with tokens, and holes, anywhere: runtimes must not count on what clustering happens to give."""
     random = np.random.default_rng(seed)
-    vocab, width = head.rows.shape
+    vocab = head.vocab_size
     clusters = -(-vocab // cluster_size)
     order = np.full(clusters * cluster_size, -1, np.int32)
     order[random.permutation(len(order))[:vocab]] = random.permutation(vocab)
