@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and endless nesting
             raise BundleError(f"{MANIFEST} is not JSON.", found=str(error), hint="export the model again") from error
         if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
             raise BundleError(f"{MANIFEST} is not a bundle manifest.", expected="an object with 'schema_version'")
@@ -196,7 +197,7 @@ def _value(kind: Any, value: Any, place: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{place}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(value, place)
     if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise BundleError(
@@ -205,3 +206,10 @@ def _value(kind: Any, value: Any, place: str) -> Any:
         expected=getattr(kind, "__name__", str(kind)),
         hint="export the model again",
     )
+
+
+def _finite(value: float, place: str) -> float:
+    """A number as float; JSON readers let NaN, infinity and whole numbers beyond any float pass."""
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        raise BundleError(f"{MANIFEST}: {place} is not a finite number.", hint="export the model again")
+    return float(value)

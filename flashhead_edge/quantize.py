@@ -68,6 +68,7 @@ def quantize_rows(rows: npt.NDArray[np.float32], bits: int, *, chunk: int = 1638
         block = padded.reshape(len(part), blocks, BLOCK_SIZE)
         largest = np.take_along_axis(block, np.abs(block).argmax(axis=2, keepdims=True), axis=2)
         scale = largest / -middle
+        scale[np.abs(scale) < np.finfo(np.float32).tiny] = 0  # subnormal: its inverse would overflow
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
         code = np.clip(np.rint(block * inverse + middle), 0, top).astype(np.uint8)
         codes[start : start + chunk] = code if bits == 8 else code[..., 0::2] | (code[..., 1::2] << 4)

@@ -63,7 +63,9 @@ class ReferenceHead:
         bits = CENTROID_BITS.get(centroid_precision)
         if bits is None:
             raise OptionError(
-                "The precision of the centroids is unknown.", found=centroid_precision, expected=", ".join(CENTROID_BITS)
+                "The precision of the centroids is unknown.",
+                found=centroid_precision,
+                expected=", ".join(CENTROID_BITS),
             )
         self._centroids = index.centroids if bits == 32 else quantize_rows(index.centroids, bits).dequantize()
 
