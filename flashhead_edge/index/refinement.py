@@ -21,6 +21,8 @@ _NEIGHBOURS = 12
 _PASSES_PER_SEARCH = 4
 _ROUNDS = 3
 _CLUSTERS_AT_ONCE = 1024
+#: Clusters whose distances to all others are held at a time.
+_SEARCHED_AT_ONCE = 256
 
 
 def refine_clusters(
@@ -70,13 +72,16 @@ def _near_clusters(blocks: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
     filled = (members >= 0).sum(dim=1, keepdim=True).clamp(min=1)
     means = torch.cat([block.sum(dim=1) for block in blocks.split(_CLUSTERS_AT_ONCE)]) / filled
     norms = means.square().sum(dim=1)
-    near = []
-    for start in range(0, len(means), _CLUSTERS_AT_ONCE):
-        distance = norms - 2 * (means[start : start + _CLUSTERS_AT_ONCE] @ means.T)
-        rows = torch.arange(len(distance), device=means.device)
+    near = torch.empty((len(means), min(_NEIGHBOURS, len(means) - 1)), dtype=torch.int64)
+    # One buffer for all blocks: large ones that come and go among small ones leave the heap in pieces.
+    buffer = torch.empty((min(_SEARCHED_AT_ONCE, len(means)), len(means)), device=means.device)
+    for start in range(0, len(means), _SEARCHED_AT_ONCE):
+        block = means[start : start + _SEARCHED_AT_ONCE]
+        distance = torch.addmm(norms, block, means.T, alpha=-2, out=buffer[: len(block)])
+        rows = torch.arange(len(block), device=means.device)
         distance[rows, rows + start] = float("inf")
-        near.append(distance.topk(min(_NEIGHBOURS, len(means) - 1), largest=False).indices.cpu())
-    return torch.cat(near)
+        near[start : start + len(block)] = distance.topk(near.shape[1], largest=False).indices
+    return near
 
 
 def _pairs(near: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
