@@ -101,10 +101,10 @@ def continued_states(
     beginnings: Sequence[Passage],
     *,
     beginning_tokens: int = 12,
-    new_tokens: int = 32,
+    new_tokens: int = 24,
     temperature: float = 0.0,
     seed: int = 0,
-    batch: int = 32,
+    batch: int = 64,
     progress: Progress = no_progress,
 ) -> HiddenStates:
     """States of a model that continues beginnings with its own words.

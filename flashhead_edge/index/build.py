@@ -32,7 +32,8 @@ class IndexOptions:
     Attributes:
         cluster_size: C; K is then ``ceil(V / C)``.
         num_clusters_override: K where it is set instead; C is then ``ceil(V / K)``.
-        always_scored: Slots for always-scored tokens, rounded up to whole clusters; 0 for none.
+        always_scored: Slots for always-scored tokens, rounded up to whole clusters, or None for about one in a
+            thousand tokens; 0 for none but the ids that must be scored.
         alpha: Tempering of the metric, 0 (plain subspace) to 1 (mean square error of the logits).
         rank: Eigen-directions kept.
         spread_weight: Standard deviations of its members' logits that a cluster's score gains when clusters are chosen:
@@ -42,15 +43,21 @@ class IndexOptions:
         seed: Seed of everything random.
     """
 
-    cluster_size: int = 16
+    cluster_size: int = 24
     num_clusters_override: int | None = None
-    always_scored: int = 128
+    always_scored: int | None = None
     alpha: float = 0.75
     rank: int = 384
-    spread_weight: float = 0.5
+    spread_weight: float = 1.0
     rounds: int = 6
-    refinements: int = 16
+    refinements: int = 24
     seed: int = 0
+
+    def always_slots(self, vocab_size: int) -> int:
+        """Slots for always-scored tokens: whole clusters."""
+        size = -(-vocab_size // self.num_clusters(vocab_size))
+        slots = vocab_size // 1000 if self.always_scored is None else self.always_scored
+        return -(-slots // size) * size
 
     def num_clusters(self, vocab_size: int) -> int:
         """K for a vocabulary.
@@ -71,7 +78,7 @@ class IndexOptions:
                 "The cluster size is out of range.",
                 found=self.cluster_size,
                 expected=f"1 to {vocab_size // 2} (half the vocabulary)",
-                hint="16 suits most vocabularies",
+                hint="24 suits most vocabularies",
             )
         return -(-vocab_size // self.cluster_size)
 
@@ -120,7 +127,7 @@ def build_index(
     variance = _variance(head, metric, members, centroids, device)
     offset = _selection_offset(variance, options.spread_weight, bias)
     missed = _missed_tokens(head, calibration, members, centroids, offset, num_probes, options.seed, progress)
-    order = _with_always_scored(members, always, missed, options.always_scored)
+    order = _with_always_scored(members, always, missed, options.always_slots(head.vocab_size))
     if len(order) > num_clusters:  # moving tokens out has changed the clusters they came from
         centroids, bias = _centroids(head, order[:num_clusters])
         variance = _variance(head, metric, order[:num_clusters], centroids, device)

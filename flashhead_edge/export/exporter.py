@@ -1,0 +1,331 @@
+"""A model into a bundle: head, calibration, index, graphs, body, manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flashhead_edge import layout
+from flashhead_edge._version import __version__
+from flashhead_edge.bundle import Bundle, hash_file
+from flashhead_edge.errors import BodyExportError
+from flashhead_edge.export.body import BodyInfo, Precision, export_body
+from flashhead_edge.export.calibration import Calibration, calibrate
+from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
+from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
+from flashhead_edge.export.head_graph import dense_graph, two_stage_graph
+from flashhead_edge.export.head_tables import WrittenHead, write_embedding_data, write_head_data
+from flashhead_edge.export.heads import embedding_scale, read_embedding, read_head
+from flashhead_edge.export.models import load_model, model_folder
+from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.export.sources import ModelSource, resolve_source
+from flashhead_edge.export.special_tokens import SpecialTokens, special_token_ids
+from flashhead_edge.export.tensor_ref import TensorRef
+from flashhead_edge.export.tokenizer_files import save_tokenizer
+from flashhead_edge.files import check_free_space, new_folder
+from flashhead_edge.index.build import build_index
+from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.index.storage import save_index
+from flashhead_edge.lm_head import LmHead
+from flashhead_edge.manifest import (
+    BodyRecord,
+    CalibrationRecord,
+    GraphRecord,
+    IndexRecord,
+    Manifest,
+    QualityRecord,
+    SourceRecord,
+    TensorRecord,
+)
+from flashhead_edge.progress import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export would make; the answer to ``--dry-run``.
+
+    Attributes:
+        source: Name of the model.
+        model_type: Its Hugging Face type.
+        vocab_size: V.
+        hidden_size: H.
+        tied: Whether head and input embedding are one matrix.
+        num_clusters: K.
+        cluster_size: C.
+        num_probes: P.
+        rows_scored: Rows that a step multiplies with the hidden state.
+        reduction: V / rows scored.
+        table_bytes: Size of the table of rows.
+    """
+
+    source: str
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    tied: bool
+    num_clusters: int
+    cluster_size: int
+    num_probes: int
+    rows_scored: int
+    reduction: float
+    table_bytes: int
+
+
+def plan_export(source: ModelSource, head: LmHead, options: ExportOptions) -> ExportPlan:
+    """Work out the sizes of a bundle.
+
+    Raises:
+        OptionError: Cluster size or probes are out of range for this vocabulary.
+    """
+    vocab = head.vocab_size
+    clusters, probes = options.index.num_clusters(vocab), options.probes(vocab)
+    size = -(-vocab // clusters)
+    always = options.index.always_slots(vocab)
+    rows = clusters + probes * size + always
+    width = 4 if options.cluster_precision == "fp32" else 2
+    return ExportPlan(
+        source=source.name,
+        model_type=source.model_type,
+        vocab_size=vocab,
+        hidden_size=head.hidden_size,
+        tied=head.tied,
+        num_clusters=clusters,
+        cluster_size=size,
+        num_probes=probes,
+        rows_scored=rows,
+        reduction=vocab / rows,
+        table_bytes=(clusters * size + always) * head.hidden_size * width,
+    )
+
+
+def export_bundle(
+    source: str | Path,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Bundle:
+    """Export a model.
+
+    Args:
+        source: Hugging Face folder, ``.gguf`` file, or Hub id (where no such path exists).
+        output: Folder to write; it appears whole or not at all.
+        options: How to export.
+        force: Replace the output if it exists.
+        progress: Told of every stage.
+
+    Returns:
+        The bundle, opened and verified.
+
+    Raises:
+        FlashHeadError: One of its kinds, depending on what is wrong: options, model files, calibration, disk.
+    """
+    options = options or ExportOptions()
+    output = Path(output)
+    with new_folder(output, force=force) as folder:
+        model = resolve_source(str(source), offline=options.offline, revision=options.revision)
+        head = read_head(model)
+        plan = plan_export(model, head, options)
+        check_free_space(folder, int(plan.table_bytes * (1.3 if head.tied else 2.3)) + (64 << 20))
+        manifest = _Export(model, head, plan, options, folder, progress).run()
+        (folder / layout.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle.open(output)
+
+
+class _Export:
+    """One export: the steps share the model, loaded at most once."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        head: LmHead,
+        plan: ExportPlan,
+        options: ExportOptions,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._source = source
+        self._head = head
+        self._plan = plan
+        self._options = options
+        self._folder = folder
+        self._progress = progress
+
+    def run(self) -> Manifest:
+        special = special_token_ids(self._source)
+        options = self._options
+
+        @lru_cache(maxsize=1)
+        def load() -> tuple[Any, Any]:
+            self._progress("loading the model", 0, 1)
+            loaded = load_model(self._source, device=options.device, trust_remote_code=options.trust_remote_code)
+            self._progress("loading the model", 1, 1)
+            return loaded
+
+        calibration = calibrate(options.calibration, load, seed=options.index.seed, progress=self._progress)
+        start = time.perf_counter()
+        index = build_index(
+            self._head,
+            calibration.states.hidden,
+            options.index,
+            always=tuple(dict.fromkeys([*special.eos, *special.bos, *special.control])),
+            num_probes=self._plan.num_probes,
+            device=options.device,
+            progress=self._progress,
+        )
+        seconds = time.perf_counter() - start
+        save_index(index, self._folder / layout.INDEX)
+        written = write_head_data(
+            self._folder,
+            self._head,
+            index,
+            num_probes=self._plan.num_probes,
+            centroid_precision=options.centroid_precision,
+            cluster_precision=options.cluster_precision,
+        )
+        self._save_head(two_stage_graph(written.tables))
+        save_tokenizer(self._source, self._folder, tokenizer=load()[1] if load.cache_info().currsize else None)
+        body = None
+        if options.body_precision is not None:
+            loaded = load() if load.cache_info().currsize else None
+            load.cache_clear()
+            body = self._export_body(options.body_precision, loaded)
+            self._write_whole_model(written)
+        quality = self._measure(index, calibration)
+        return self._manifest(special, calibration, index, seconds, quality, body, written)
+
+    def _save_head(self, graph: Any) -> None:
+        save_graph(graph, self._folder / layout.HEAD_GRAPH)
+        check_graph(self._folder / layout.HEAD_GRAPH)
+
+    def _export_body(self, precision: str, loaded: tuple[Any, Any] | None) -> BodyInfo:
+        with tempfile.TemporaryDirectory(prefix="model-", dir=self._folder) as scratch:
+            folder = model_folder(self._source, Path(scratch), loaded=loaded)
+            del loaded
+            body_precision: Precision = "int4" if precision == "int4" else "int8" if precision == "int8" else "fp32"
+            info = export_body(
+                folder,
+                self._folder,
+                precision=body_precision,
+                max_positions=self._options.max_positions,
+                progress=self._progress,
+            )
+        if info.hidden_size != self._head.hidden_size:
+            raise BodyExportError(
+                "The exported body does not fit the head.",
+                found=f"hidden size {info.hidden_size}",
+                expected=self._head.hidden_size,
+            )
+        return info
+
+    def _write_whole_model(self, written: WrittenHead) -> None:
+        """Join body and head, two-stage and dense, over the same tables."""
+        scale = embedding_scale(self._source)
+        if self._head.tied:
+            embedding = EmbeddingTable(written.tables.rows, written.slot_of_token, scale)
+        else:
+            table = write_embedding_data(self._folder, read_embedding(self._source), self._options.cluster_precision)
+            embedding = EmbeddingTable(table, None, scale)
+        write_decode_graph(self._folder, embedding=embedding)
+        dense = self._folder / "dense-head.onnx"
+        save_graph(dense_graph(written.tables), dense)
+        write_decode_graph(self._folder, embedding=embedding, head_graph=dense.name, output=layout.DENSE_GRAPH)
+        dense.unlink()
+
+    def _measure(self, index: HeadIndex, calibration: Calibration) -> QualityRecord:
+        """Run the written head on the states kept for the check."""
+        from flashhead_edge.index.agreement import measure_agreement
+        from flashhead_edge.runtimes.base import HeadShape
+        from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
+
+        check = calibration.check
+        if not len(check):
+            return QualityRecord(0, None, None)
+        shape = HeadShape(
+            index.vocab_size,
+            index.hidden_size,
+            index.num_clusters,
+            index.cluster_size,
+            self._plan.num_probes,
+            index.num_candidates(self._plan.num_probes),
+        )
+        runtime = OnnxRuntimeHead(self._folder / layout.HEAD_GRAPH, shape)
+        containment, agreement = measure_agreement(self._head, runtime, check.hidden, progress=self._progress)
+        return QualityRecord(len(check), containment, agreement)
+
+    def _manifest(
+        self,
+        special: SpecialTokens,
+        calibration: Calibration,
+        index: HeadIndex,
+        seconds: float,
+        quality: QualityRecord,
+        body: BodyInfo | None,
+        written: WrittenHead,
+    ) -> Manifest:
+        source, options, probes = self._source, self._options, self._plan.num_probes
+        tables = {layout.ROWS: written.tables.rows}
+        if written.tables.row_bias is not None:
+            tables[layout.ROW_BIAS] = written.tables.row_bias
+        graphs = {"head": layout.HEAD_GRAPH}
+        if body is not None:
+            graphs |= {"body": layout.BODY_GRAPH, "decode": layout.DECODE_GRAPH, "dense": layout.DENSE_GRAPH}
+        files = sorted(path for path in self._folder.iterdir() if path.is_file())
+        self._progress("hashing files", 0, len(files))
+        records = {}
+        for number, path in enumerate(files, start=1):
+            records[path.name] = hash_file(path)
+            self._progress("hashing files", number, len(files))
+        return Manifest(
+            created_by=f"flashhead-edge {__version__}",
+            source=SourceRecord(source.kind, source.name, source.model_type, source.fingerprint()),
+            vocab_size=index.vocab_size,
+            hidden_size=index.hidden_size,
+            tied=self._head.tied,
+            logit_scale=self._head.logit_scale,
+            logit_softcap=self._head.logit_softcap,
+            has_bias=self._head.bias is not None,
+            embedding_scale=embedding_scale(source),
+            bos_token_ids=list(special.bos),
+            eos_token_ids=list(special.eos),
+            always_scored_ids=[int(token) for token in index.always_scored],
+            index=IndexRecord(
+                num_clusters=index.num_clusters,
+                cluster_size=index.cluster_size,
+                num_probes=probes,
+                always_scored=index.num_always_clusters * index.cluster_size,
+                rows_scored=index.rows_scored(probes),
+                reduction=index.reduction(probes),
+                centroid_precision=options.centroid_precision,
+                cluster_precision=options.cluster_precision,
+                clustering_seconds=seconds,
+                calibration=CalibrationRecord(calibration.source, len(calibration.states), options.index.seed),
+                quality=quality,
+            ),
+            graphs={name: _graph_record(self._folder / file) for name, file in graphs.items()},
+            tables={name: _tensor_record(ref) for name, ref in tables.items()},
+            body=None if body is None else _body_record(body),
+            files=records,
+        )
+
+
+def _graph_record(path: Path) -> GraphRecord:
+    graph = load_graph(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in weights]
+    return GraphRecord(path.name, inputs, [value.name for value in graph.output])
+
+
+def _tensor_record(ref: TensorRef) -> TensorRecord:
+    return TensorRecord(ref.location, ref.dtype, list(ref.shape), ref.offset, ref.length)
+
+
+def _body_record(body: BodyInfo) -> BodyRecord:
+    values: dict[str, Any] = dataclasses.asdict(body)
+    return BodyRecord(**{key: list(value) if isinstance(value, tuple) else value for key, value in values.items()})

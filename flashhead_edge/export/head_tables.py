@@ -1,0 +1,127 @@
+"""Writes a head's tensors into ``head.onnx.data``: the vocabulary once, in the order of the clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from flashhead_edge import layout
+from flashhead_edge.errors import WeightError
+from flashhead_edge.export.head_graph import HeadTables
+from flashhead_edge.export.tensor_ref import DataFile, TensorRef
+from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.lm_head import LmHead
+from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.runtimes.reference import CENTROID_BITS
+
+ROW_DTYPES = {"fp16": "float16", "fp32": "float32"}
+_SLOTS_AT_ONCE = 16384
+
+
+@dataclass(frozen=True)
+class WrittenHead:
+    """Where a head's tensors lie.
+
+    Attributes:
+        tables: What the graphs need.
+        slot_of_token: ``head.slot_of_token`` [V] int32, for the embedding of a tied model.
+    """
+
+    tables: HeadTables
+    slot_of_token: TensorRef
+
+
+def write_head_data(
+    folder: Path,
+    head: LmHead,
+    index: HeadIndex,
+    *,
+    num_probes: int,
+    centroid_precision: str,
+    cluster_precision: str,
+) -> WrittenHead:
+    """Write ``head.onnx.data``.
+
+    Args:
+        folder: The bundle.
+        head: The dense head.
+        index: Its index.
+        num_probes: P.
+        centroid_precision: "int4", "int8" or "fp32".
+        cluster_precision: "fp16" or "fp32".
+
+    Returns:
+        References to everything written.
+
+    Raises:
+        WeightError: A row does not fit into half precision.
+    """
+    order = index.token_order
+    with DataFile(folder / layout.HEAD_DATA) as data:
+        dtype = ROW_DTYPES[cluster_precision]
+        rows = data.append_chunks(
+            layout.ROWS, _ordered_rows(head, order.ravel(), dtype), dtype=dtype, shape=(*order.shape, head.hidden_size)
+        )
+        token_order = data.append(layout.TOKEN_ORDER, order)
+        slots = data.append(layout.SLOT_OF_TOKEN, index.slot_of_token)
+        row_bias = None
+        if head.bias is not None:
+            row_bias = data.append(layout.ROW_BIAS, np.where(order < 0, np.float32(0), head.bias[order]))
+        bits = CENTROID_BITS[centroid_precision]
+        scales = None
+        if bits == 32:
+            centroids = data.append("head.centroids", np.ascontiguousarray(index.centroids.T))
+        else:
+            quantized = quantize_rows(index.centroids, bits)
+            centroids = data.append("head.centroids", quantized.codes)
+            scales = data.append("head.centroid_scales", quantized.scales)
+        bias = None if index.centroid_bias is None else data.append("head.centroid_bias", index.centroid_bias)
+        offset = data.append("head.selection_offset", index.selection_offset)
+    tables = HeadTables(
+        rows=rows,
+        token_order=token_order,
+        row_bias=row_bias,
+        centroids=centroids,
+        centroid_scales=scales,
+        centroid_bits=bits,
+        centroid_bias=bias,
+        selection_offset=offset,
+        num_probes=num_probes,
+        num_clusters=index.num_clusters,
+        logit_scale=head.logit_scale,
+        logit_softcap=head.logit_softcap,
+    )
+    return WrittenHead(tables, slots)
+
+
+def write_embedding_data(folder: Path, rows: npt.NDArray[np.float32], cluster_precision: str) -> TensorRef:
+    """Write the input embedding [V, H] of a model whose head is not tied, in the precision of the head's rows."""
+    dtype = ROW_DTYPES[cluster_precision]
+    with DataFile(folder / layout.EMBEDDING_DATA) as data:
+        chunks = (_narrow(rows[i : i + _SLOTS_AT_ONCE], dtype) for i in range(0, len(rows), _SLOTS_AT_ONCE))
+        return data.append_chunks(layout.EMBEDDING_ROWS, chunks, dtype=dtype, shape=rows.shape)
+
+
+def _ordered_rows(head: LmHead, order: npt.NDArray[np.int32], dtype: str) -> Iterator[npt.NDArray[np.generic]]:
+    """Rows in the order of the slots, zeros in empty ones."""
+    for start in range(0, len(order), _SLOTS_AT_ONCE):
+        ids = order[start : start + _SLOTS_AT_ONCE]
+        rows = head.rows[ids]
+        rows[ids < 0] = 0
+        yield _narrow(rows, dtype)
+
+
+def _narrow(rows: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.generic]:
+    """Convert rows, refusing those whose numbers would become infinite."""
+    if dtype == "float16" and np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
+        raise WeightError(
+            "A row of the head does not fit into half precision.",
+            found=f"a weight of {np.abs(rows).max():.3g}",
+            expected=f"at most {np.finfo(np.float16).max:.0f}",
+            hint="export with --cluster-precision fp32",
+        )
+    return rows.astype(dtype)
