@@ -22,22 +22,18 @@ The dense graph is the same tail with every slot of the table as a candidate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashhead_edge.export.graph_builder import GraphBuilder
 from flashhead_edge.export.tensor_ref import TensorRef
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 21
-IR_VERSION = 10
 HEAD_OUTPUTS = ("token_ids", "candidate_ids", "candidate_logits", "cluster_scores")
-#: Stage 1 may round activations to int8 in MatMulNBits: its scores only choose clusters.
-ACCURACY_LEVEL = 4
 
 
 @dataclass(frozen=True)
@@ -78,10 +74,13 @@ def two_stage_graph(tables: HeadTables) -> onnx.ModelProto:
     total, size, width = tables.rows.shape
     clusters, probes = tables.num_clusters, tables.num_probes
     opened = probes + total - clusters
-    graph = _Graph()
+    graph = GraphBuilder()
     graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
     products = _centroid_products(graph, tables, width)
-    graph.identity(_activate(graph, products, tables, "/head/centroids"), "cluster_scores")
+    graph.identity(
+        graph.activate(products, "/head/centroids", scale=tables.logit_scale, softcap=tables.logit_softcap),
+        "cluster_scores",
+    )
 
     # Scale and soft-cap do not change the order, so clusters are chosen by products.
     graph.external(tables.selection_offset)
@@ -117,16 +116,19 @@ def two_stage_graph(tables: HeadTables) -> onnx.ModelProto:
     ids = graph.node("Gather", [tables.token_order.name, chosen], "/head/ids/Gather", axis=0)
     ids = graph.node("Reshape", [ids, "/head/ids/shape"], "/head/ids/Reshape")
     _finish(graph, products, ids, tables)
-    return graph.model("flashhead two-stage head", width, opened * size, clusters)
+    return graph.model("flashhead two-stage head", width, _outputs(opened * size, clusters))
 
 
 def dense_graph(tables: HeadTables) -> onnx.ModelProto:
     """A dense float32 head over the same table: every slot is a candidate, in the table's order."""
     total, size, width = tables.rows.shape
-    graph = _Graph()
+    graph = GraphBuilder()
     graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
     products = _centroid_products(graph, tables, width)
-    graph.identity(_activate(graph, products, tables, "/head/centroids"), "cluster_scores")
+    graph.identity(
+        graph.activate(products, "/head/centroids", scale=tables.logit_scale, softcap=tables.logit_softcap),
+        "cluster_scores",
+    )
     graph.external(tables.rows)
     rows = tables.rows.name
     if tables.rows.dtype != "float32":
@@ -145,27 +147,18 @@ def dense_graph(tables: HeadTables) -> onnx.ModelProto:
     shape = graph.node("Concat", ["/head/batch/Shape/output_0", "/head/ids/slots"], "/head/ids/Shape", axis=0)
     ids = graph.node("Expand", [ids, shape], "/head/ids/Expand")
     _finish(graph, products, ids, tables)
-    return graph.model("flashhead dense head", width, total * size, tables.num_clusters)
+    return graph.model("flashhead dense head", width, _outputs(total * size, tables.num_clusters))
 
 
-def _centroid_products(graph: _Graph, tables: HeadTables, width: int) -> str:
+def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
     """Stage 1: products of all centroids with the state, bias included."""
     name = "/head/centroids/MatMul"
-    graph.external(tables.centroids)
     if tables.centroid_scales is None:
+        graph.external(tables.centroids)
         scores = graph.node("MatMul", ["hidden_states", tables.centroids.name], name)
     else:
-        graph.external(tables.centroid_scales)
-        scores = graph.node(
-            "MatMulNBits",
-            ["hidden_states", tables.centroids.name, tables.centroid_scales.name],
-            name,
-            domain="com.microsoft",
-            K=width,
-            N=tables.num_clusters,
-            bits=tables.centroid_bits,
-            block_size=32,
-            accuracy_level=ACCURACY_LEVEL,
+        scores = graph.quantized_product(
+            "hidden_states", tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
         )
     if tables.centroid_bias is not None:
         graph.external(tables.centroid_bias)
@@ -173,22 +166,9 @@ def _centroid_products(graph: _Graph, tables: HeadTables, width: int) -> str:
     return scores
 
 
-def _activate(graph: _Graph, value: str, tables: HeadTables, place: str) -> str:
-    """Scale and soft-cap."""
-    if tables.logit_scale != 1.0:
-        factor = graph.constant(f"{place}/scale", np.array(tables.logit_scale, np.float32))
-        value = graph.node("Mul", [value, factor], f"{place}/Scale")
-    if tables.logit_softcap is not None:
-        cap = graph.constant(f"{place}/cap", np.array(tables.logit_softcap, np.float32))
-        value = graph.node("Div", [value, cap], f"{place}/Div")
-        value = graph.node("Tanh", [value], f"{place}/Tanh")
-        value = graph.node("Mul", [value, cap], f"{place}/Softcap")
-    return value
-
-
-def _finish(graph: _Graph, products: str, ids: str, tables: HeadTables) -> None:
+def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) -> None:
     """Logits from products, padding masked, and the greedy token."""
-    logits = _activate(graph, products, tables, "/head/logits")
+    logits = graph.activate(products, "/head/logits", scale=tables.logit_scale, softcap=tables.logit_softcap)
     graph.constant("/head/ids/zero", np.array(0, np.int32))
     graph.constant("/head/logits/lowest", np.array(-np.inf, np.float32))
     padding = graph.node("Less", [ids, "/head/ids/zero"], "/head/ids/Less")
@@ -205,64 +185,8 @@ def _finish(graph: _Graph, products: str, ids: str, tables: HeadTables) -> None:
     graph.identity(token, "token_ids")
 
 
-@dataclass
-class _Graph:
-    """Collects nodes named by their place; a node's outputs are ``<name>/output_<i>``."""
-
-    nodes: list[Any] = field(default_factory=list)
-    initializers: dict[str, Any] = field(default_factory=dict)
-
-    def node(self, kind: str, inputs: Sequence[str], name: str, *, outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; returns its first output."""
-        from onnx import helper
-
-        names = [f"{name}/output_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, list(inputs), names, name=name, **attributes))
-        return names[0]
-
-    def identity(self, value: str, output: str) -> None:
-        """Name a value as a graph output."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node("Identity", [value], [output], name=f"/head/{output}/Identity"))
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a small initializer that lives in the graph."""
-        from onnx import numpy_helper
-
-        self.initializers[name] = numpy_helper.from_array(value, name)
-        return name
-
-    def external(self, tensor: TensorRef) -> None:
-        """Add an initializer that lives in a data file."""
-        self.initializers[tensor.name] = tensor.to_proto()
-
-    def model(self, name: str, width: int, candidates: int, clusters: int) -> onnx.ModelProto:
-        """Close the graph with the head's contract."""
-        from onnx import TensorProto, helper
-
-        from flashhead_edge._version import __version__
-
-        value = helper.make_tensor_value_info
-        graph = helper.make_graph(
-            self.nodes,
-            name,
-            [value("hidden_states", TensorProto.FLOAT, ["batch", width])],
-            [
-                value("token_ids", TensorProto.INT64, ["batch"]),
-                value("candidate_ids", TensorProto.INT64, ["batch", candidates]),
-                value("candidate_logits", TensorProto.FLOAT, ["batch", candidates]),
-                value("cluster_scores", TensorProto.FLOAT, ["batch", clusters]),
-            ],
-            list(self.initializers.values()),
-        )
-        opsets = [helper.make_opsetid("", OPSET)]
-        if any(node.domain for node in self.nodes):
-            opsets.append(helper.make_opsetid("com.microsoft", 1))
-        return helper.make_model(
-            graph,
-            opset_imports=opsets,
-            ir_version=IR_VERSION,
-            producer_name="flashhead-edge",
-            producer_version=__version__,
-        )
+def _outputs(candidates: int, clusters: int) -> list[tuple[str, type[np.generic], list[int]]]:
+    """The contract of a head's outputs: names, types, shapes after the batch."""
+    shapes: list[list[int]] = [[], [candidates], [candidates], [clusters]]
+    types: list[type[np.generic]] = [np.int64, np.int64, np.float32, np.float32]
+    return list(zip(HEAD_OUTPUTS, types, shapes, strict=True))
