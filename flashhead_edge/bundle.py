@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -134,11 +135,18 @@ def hash_file(path: Path) -> FileRecord:
 def _check_file(folder: Path, name: str, record: FileRecord, *, verify: bool) -> None:
     path = folder / name
     inside = Path(name)
-    if inside.is_absolute() or ".." in inside.parts or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+        is_file = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, links in a circle
+        raise BundleError(
+            f"{layout.MANIFEST} names a file that cannot be.", found=ascii(name[:80]), hint="do not use this bundle"
+        ) from error
+    if inside.is_absolute() or ".." in inside.parts or not is_inside:
         raise BundleError(
             f"{layout.MANIFEST} names a file outside the bundle.", found=name, hint="do not use this bundle"
         )
-    if not path.is_file():
+    if not is_file:
         raise BundleError(f"{name} is missing from the bundle.", hint="copy the bundle again, all files of it")
     size = path.stat().st_size
     if size != record.bytes:
@@ -164,8 +172,8 @@ def _check_listed(manifest: Manifest, name: str) -> None:
 
 def _check_table(manifest: Manifest, name: str, table: TensorRecord) -> None:
     _check_listed(manifest, table.file)
-    elements = int(np.prod(table.shape, dtype=np.int64))
-    if table.dtype not in ("float16", "float32", "int32") or table.length != elements * np.dtype(table.dtype).itemsize:
+    known = table.dtype in ("float16", "float32", "int32") and all(size > 0 for size in table.shape)
+    if not known or table.length != prod(table.shape) * np.dtype(table.dtype).itemsize:
         raise BundleError(f"{layout.MANIFEST}: the bytes of {name} do not fill its shape.", found=table)
     if table.offset < 0 or table.offset + table.length > manifest.files[table.file].bytes:
         raise BundleError(f"{layout.MANIFEST}: {name} lies outside {table.file}.", found=table)

@@ -69,7 +69,8 @@ class LmHead:
         for start in range(0, self.vocab_size, chunk):
             block = self.rows[start : start + chunk]
             # A sum is finite exactly when every term is (or it overflowed, which the second look settles).
-            suspects = np.flatnonzero(~np.isfinite(block.sum(axis=1, dtype=np.float64)))
+            with np.errstate(invalid="ignore"):  # infinities of both signs
+                suspects = np.flatnonzero(~np.isfinite(block.sum(axis=1, dtype=np.float64)))
             bad.extend(int(start + i) for i in suspects if not np.isfinite(block[i]).all())
         if self.bias is not None:
             bad.extend(int(i) for i in np.flatnonzero(~np.isfinite(self.bias)))

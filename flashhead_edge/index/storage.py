@@ -66,17 +66,25 @@ def load_index(path: Path) -> HeadIndex:
         tensors.get("centroid_bias"),
         tensors["selection_offset"],
         tensors["cluster_variance"],
-        int(metadata.get("vocab_size", "0")),
+        _vocab_size(path, metadata),
     )
     ids = index.token_order[index.token_order >= 0]
-    if index.num_always_clusters < 0 or {len(index.cluster_variance), len(index.selection_offset)} != {
-        index.num_clusters
-    }:
+    bias = index.centroid_bias
+    by_cluster = [index.cluster_variance, index.selection_offset, *([] if bias is None else [bias])]
+    if index.num_always_clusters < 0 or any(array.shape != (index.num_clusters,) for array in by_cluster):
         raise BundleError(f"{path.name}: its tensors do not fit each other.")
-    if not np.array_equal(np.sort(ids), np.arange(index.vocab_size)):
+    if len(ids) != index.vocab_size or not np.array_equal(np.sort(ids), np.arange(index.vocab_size)):
         raise BundleError(
             f"{path.name}: the clusters do not hold every token once.",
             found=f"{len(ids)} ids",
             expected=f"0 to {index.vocab_size - 1}",
         )
     return index
+
+
+def _vocab_size(path: Path, metadata: dict[str, str]) -> int:
+    """V, from the file's metadata."""
+    text = metadata.get("vocab_size", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise BundleError(f"{path.name} does not say its vocabulary size.", found=ascii(text[:40]))
+    return int(text)
