@@ -53,13 +53,13 @@ demo: $(INSTALLED) ## Export a real model, generate with both heads, compare (MO
 	@case " $(MODELS) " in *" $(MODEL) "*) ;; \
 		*) echo "unknown MODEL '$(MODEL)'; known: $(MODELS)" >&2; exit 2;; esac
 	@test "$(MODEL)" != smollm2 || $(MAKE) --no-print-directory $(SMOLLM2)
-	$(BIN)/python benchmarks/demo.py --model $(MODEL)
+	$(BIN)/python -m benchmarks.demo --model $(MODEL)
 
 bench-clustering: $(INSTALLED) $(SMOLLM2) ## Measure clusterings against each other and write benchmarks/results
-	$(BIN)/python benchmarks/clustering.py
+	$(BIN)/python -m benchmarks.clustering
 
 bench-fidelity: $(INSTALLED) $(SMOLLM2) ## Measure two-stage and dense int8/int4 heads against float32 and write benchmarks/results
-	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python -m benchmarks.fidelity
 
 fix: $(INSTALLED) ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .

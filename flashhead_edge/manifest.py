@@ -112,8 +112,8 @@ class BodyRecord:
 class Manifest:
     """Everything that ``flashhead.json`` says.
 
-    ``tables`` names the tensors that readers map without an ONNX parser: ``head.rows`` [T, C, H] and, where the head
-    has them, ``head.row_bias`` [T, C].
+    ``tables`` names the tensors that readers map without an ONNX parser: ``head.rows`` [T, C, H],
+    ``head.slot_of_token`` [V] and, where the head has them, ``head.row_bias`` [T, C].
     """
 
     created_by: str

@@ -270,7 +270,7 @@ class _Export:
         written: WrittenHead,
     ) -> Manifest:
         source, options, probes = self._source, self._options, self._plan.num_probes
-        tables = {layout.ROWS: written.tables.rows}
+        tables = {layout.ROWS: written.tables.rows, layout.SLOT_OF_TOKEN: written.slot_of_token}
         if written.tables.row_bias is not None:
             tables[layout.ROW_BIAS] = written.tables.row_bias
         graphs = {"head": layout.HEAD_GRAPH}
@@ -327,5 +327,7 @@ def _tensor_record(ref: TensorRef) -> TensorRecord:
 
 
 def _body_record(body: BodyInfo) -> BodyRecord:
-    values: dict[str, Any] = dataclasses.asdict(body)
-    return BodyRecord(**{key: list(value) if isinstance(value, tuple) else value for key, value in values.items()})
+    values: dict[str, Any] = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(body).items()
+    }
+    return BodyRecord(**values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,7 @@ class Decoder:
         body: Sizes and names of the cache, from the manifest.
         threads: Threads of the operators; None leaves the choice to ONNX Runtime.
         providers: Execution providers; one that cannot be used is an error, never a silent fallback.
+        outputs: Outputs of the head to fetch, all for :meth:`step`; greedy loops need only "token_ids".
 
     Raises:
         RuntimeUnavailableError: A provider cannot be used here.
@@ -95,9 +96,11 @@ class Decoder:
         *,
         threads: int | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
+        outputs: Sequence[str] = HeadOutput._fields,
     ) -> None:
         self._session = open_session(graph, threads=threads, providers=providers)
-        _check_names(graph.name, self._session, body)
+        self._outputs = tuple(outputs)
+        _check_names(graph.name, self._session, body, self._outputs)
         self._body = body
         self._binding = self._session.io_binding()
         self._cache = KvCache(self._session, body)
@@ -137,6 +140,10 @@ class Decoder:
         Raises:
             OptionError: The shape is wrong, or the tokens do not fit the model's context.
         """
+        return HeadOutput(*self.run(input_ids))
+
+    def run(self, input_ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
+        """Feed tokens and fetch the outputs chosen at construction; otherwise as :meth:`step`."""
         batch, length = self._check_shape(input_ids)
         total = self._position + length
         self._check_length(total)
@@ -145,14 +152,14 @@ class Decoder:
             self._cache.reserve(self._binding, batch=batch, positions=roomy, keep=self._position)
         self._binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids, dtype=np.int64))
         self._binding.bind_cpu_input("attention_mask", np.ones((batch, total), np.int64))
-        for name in HeadOutput._fields:
+        for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
         self._session.run_with_iobinding(self._binding)
         self._position = total
         # Outputs come in the order of their first binding: the cache's, then the head's. Only those are unwrapped.
         values = self._binding.get_outputs_as_ortvaluevector()
-        first = len(values) - len(HeadOutput._fields)
-        return HeadOutput(*(values[first + i].numpy() for i in range(len(HeadOutput._fields))))
+        first = len(values) - len(self._outputs)
+        return tuple(values[first + i].numpy() for i in range(len(self._outputs)))
 
     def _check_shape(self, input_ids: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return [B, S] of fitting ids."""
@@ -179,11 +186,11 @@ class Decoder:
             )
 
 
-def _check_names(graph: str, session: onnxruntime.InferenceSession, body: BodyRecord) -> None:
+def _check_names(graph: str, session: onnxruntime.InferenceSession, body: BodyRecord, outputs: tuple[str, ...]) -> None:
     """Refuse a graph that lacks an input or output that a step needs."""
     for kind, tensors, needed in (
         ("inputs", session.get_inputs(), ("input_ids", "attention_mask", *body.past_key_names, *body.past_value_names)),
-        ("outputs", session.get_outputs(), (*HeadOutput._fields, *body.present_key_names, *body.present_value_names)),
+        ("outputs", session.get_outputs(), (*outputs, *body.present_key_names, *body.present_value_names)),
     ):
         names = {tensor.name for tensor in tensors}
         if missing := [name for name in needed if name not in names]:
