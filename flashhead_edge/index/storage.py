@@ -34,7 +34,8 @@ def save_index(index: HeadIndex, path: Path) -> None:
     }
     if index.centroid_bias is not None:
         tensors["centroid_bias"] = index.centroid_bias
-    metadata = {"format": "flashhead-index-1", "vocab_size": str(index.vocab_size)}
+    # One entry only: safetensors writes several in no fixed order, and equal indices should be equal files.
+    metadata = {"vocab_size": str(index.vocab_size)}
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata=metadata)
 
 
