@@ -157,3 +157,21 @@ def test_the_dense_graph_at_any_shape(tmp_path: Path, vocab: int, width: int, si
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("rows", ["float32", "float16"])
+def test_pieces_of_stage_two_change_nothing(rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = OnnxRuntimeHead.from_bundle(bundle_of(tmp_path / "whole", rows=rows), threads=1)
+    monkeypatch.setattr("flashhead_edge.export.head_graph._PIECE_BYTES", SIZE * WIDTH * 4)
+    bundle = bundle_of(tmp_path / "pieces", rows=rows)
+    names = [node.name for node in onnx.load(bundle.file(layout.HEAD_GRAPH), load_external_data=False).graph.node]
+    assert "/head/clusters/Gather" in names
+    assert "/head/clusters.3/Gather" in names  # P = 3 and an always-scored cluster: four pieces
+    assert "/head/clusters.4/Gather" not in names
+    states = random_states(5, WIDTH)
+    one, other = whole.run(states), OnnxRuntimeHead.from_bundle(bundle, threads=1).run(states)
+    np.testing.assert_array_equal(one.token_ids, other.token_ids)
+    for row in range(len(states)):
+        mine = dict(zip(one.candidate_ids[row].tolist(), one.candidate_logits[row].tolist(), strict=True))
+        theirs = dict(zip(other.candidate_ids[row].tolist(), other.candidate_logits[row].tolist(), strict=True))
+        assert mine == pytest.approx(theirs, rel=1e-5)
