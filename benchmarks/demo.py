@@ -18,15 +18,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from flashhead_edge.export.dense_head import write_dense_head
-from flashhead_edge.platforms.host import host_facts
 
 from benchmarks.models import MODELS, RESULTS, WORK, bundle_of
-from flashhead_edge import Bundle, Generator, layout
+from flashhead_edge import Bundle, Generator, LmHead, layout
 from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
+from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.memory import peak_rss_bytes
+from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.tokenizer import Tokenizer
 
@@ -157,19 +157,21 @@ def dense_graphs(bundle: Bundle) -> dict[str, Path]:
     record = bundle.manifest.tables
     refs = {name: TensorRef(name, t.dtype, tuple(t.shape), t.file, t.offset, t.length) for name, t in record.items()}
     embedding = EmbeddingTable(refs[layout.ROWS], refs[layout.SLOT_OF_TOKEN], bundle.manifest.embedding_scale)
-    rows = dense_rows(bundle)
+    dense = dense_head(bundle)
     graphs = {}
     for precision in ("int8", "int4"):
-        head = write_dense_head(rows, precision, folder, f"head-{precision}.onnx")
+        head = write_dense_head(dense, precision, folder, f"head-{precision}.onnx")
         write_decode_graph(folder, embedding=embedding, head_graph=head.name, output=f"decode-{precision}.onnx")
         graphs[f"dense {precision}"] = folder / f"decode-{precision}.onnx"
     return graphs
 
 
-def dense_rows(bundle: Bundle) -> np.ndarray:
-    """The table in the order of the ids, [V, H] float32."""
-    table = bundle.table(layout.ROWS)
-    return table.reshape(-1, bundle.manifest.hidden_size)[bundle.table(layout.SLOT_OF_TOKEN)].astype(np.float32)
+def dense_head(bundle: Bundle) -> LmHead:
+    """The dense head of a bundle without bias: its table in the order of the ids."""
+    manifest = bundle.manifest
+    table = bundle.table(layout.ROWS).reshape(-1, manifest.hidden_size)
+    rows = table[bundle.table(layout.SLOT_OF_TOKEN)].astype(np.float32)
+    return LmHead(rows, None, manifest.logit_scale, manifest.logit_softcap, manifest.tied)
 
 
 def head_bytes(bundle: Bundle) -> dict[str, int]:
