@@ -59,6 +59,13 @@ def test_the_graph_is_valid_and_named_by_place(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["dense.onnx", "dense.onnx.data"]
 
 
+def test_rows_alone_are_a_head(tmp_path):
+    head = random_head(64, 32)
+    states = random_states(3, 32)
+    _, logits = run(write_dense_head(head.rows, "fp32", tmp_path, "dense.onnx"), states)
+    np.testing.assert_allclose(logits, dense_logits(head, states), atol=1e-5)
+
+
 def test_an_unknown_precision_is_an_error(tmp_path):
     with pytest.raises(OptionError, match="int2"):
         write_dense_head(random_head(64, 32), "int2", tmp_path, "dense.onnx")
