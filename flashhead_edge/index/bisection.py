@@ -130,8 +130,9 @@ def reorder_nodes(
     """
     import torch
 
-    # The rows of a large node are moved column by column, in place; a copy would double the memory.
-    large = len(index) == 1
+    # The rows of a large node are moved column by column, in place; a copy would double the memory. Only a node of
+    # the tree is sure to be one range of slots: a pair of clusters to refine may lie apart.
+    large = len(index) == 1 and direction is not None
     rows = slice(int(index[0, 0]), int(index[0, -1]) + 1)
     block = points[rows].unsqueeze(0) if large else points[index]
     block_ids = ids[index]

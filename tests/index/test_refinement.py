@@ -58,6 +58,18 @@ def test_no_pass_makes_clusters_looser_or_other_in_size(
     assert not points[~filled].any()
 
 
+@pytest.mark.parametrize("clusters", [3, 4, 5, 6, 7])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pair_may_lie_apart(clusters: int, seed: int) -> None:
+    """A pass over few clusters, or the last batch of a pass, can be a single pair with others between."""
+    original, points, members = clustered(8 * clusters - 2, clusters, 3, seed=seed)
+    refined = refine_clusters(points, members, 6, seed=seed)
+    assert sorted(refined[refined >= 0].tolist()) == list(range(len(original)))
+    assert squares(original, refined) <= squares(original, members) * (1 + 1e-6)
+    filled = refined.view(-1) >= 0
+    assert torch.equal(points[filled], original[refined.view(-1)[filled]])
+
+
 def test_every_pass_helps_at_first() -> None:
     original, points, members = clustered(2048, 128, 12)
     history = [squares(original, members)]
