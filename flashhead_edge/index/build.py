@@ -53,6 +53,14 @@ class IndexOptions:
     refinements: int = 24
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        lowest = {"alpha": 0, "rank": 1, "spread_weight": 0, "always_scored": 0, "rounds": 0, "refinements": 0}
+        for name, bound in lowest.items():
+            value = getattr(self, name)
+            if value is not None and not bound <= value <= (1 if name == "alpha" else float("inf")):
+                expected = "0 to 1" if name == "alpha" else f"{bound} or more"
+                raise OptionError(f"{name} is out of range.", found=value, expected=expected)
+
     def always_slots(self, vocab_size: int) -> int:
         """Slots for always-scored tokens: whole clusters."""
         size = -(-vocab_size // self.num_clusters(vocab_size))
@@ -115,6 +123,7 @@ def build_index(
     import torch
 
     _check_states(head, states)
+    _check_ids(head, always)
     num_clusters = options.num_clusters(head.vocab_size)
     if not 1 <= num_probes <= num_clusters:
         raise OptionError(
@@ -153,6 +162,18 @@ def _check_states(head: LmHead, states: npt.NDArray[np.float32]) -> None:
             "The calibration states hold NaN or infinity.",
             found=f"{int((~np.isfinite(states).all(axis=1)).sum())} of {len(states)} states",
             hint="the model overflows on this text; check that it generates text at all",
+        )
+    if not states.any():
+        raise CalibrationError("The calibration states are all zero.", expected="outputs of the model's final norm")
+
+
+def _check_ids(head: LmHead, ids: tuple[int, ...]) -> None:
+    wrong = [token for token in ids if not 0 <= token < head.vocab_size]
+    if wrong:
+        raise OptionError(
+            "Tokens that are always scored must be in the vocabulary.",
+            found=", ".join(map(str, wrong)),
+            expected=f"ids from 0 to {head.vocab_size - 1}",
         )
 
 
