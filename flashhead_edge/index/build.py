@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import CalibrationError, OptionError
-from flashhead_edge.index.bisection import balanced_bisection
+from flashhead_edge.index.clusters import cluster_rows, cluster_variances, mean_rows, selection_offset
 from flashhead_edge.index.dense import dense_argmax
 from flashhead_edge.index.head_index import HeadIndex
-from flashhead_edge.index.metric import ActivationMetric, activation_metric
-from flashhead_edge.index.refinement import refine_clusters
+from flashhead_edge.index.metric import activation_metric
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import torch
 
-_ROWS_AT_ONCE = 16384
 #: Calibration states scored densely to find the tokens most missed.
 _STATES_FOR_MISSES = 8192
+#: Selection offset of a cluster whose tokens are all always scored: opened after every other.
+_NEVER = -1e30
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,32 @@ def build_index(
         )
     calibration = torch.from_numpy(states)
     metric = activation_metric(calibration.to(device), options.rank)
-    members = _cluster(head, metric, num_clusters, options, device, progress)
-    centroids, bias = _centroids(head, members)
-    variance = _variance(head, metric, members, centroids, device)
-    offset = _selection_offset(variance, options.spread_weight, bias)
+    members = cluster_rows(
+        head,
+        metric,
+        num_clusters,
+        alpha=options.alpha,
+        rounds=options.rounds,
+        refinements=options.refinements,
+        seed=options.seed,
+        device=device,
+        progress=progress,
+    )
+    centroids, bias = mean_rows(head, members)
+    variance = cluster_variances(head, metric, members, centroids, device)
+    offset = selection_offset(variance, options.spread_weight, bias)
     missed = _missed_tokens(head, calibration, members, centroids, offset, num_probes, options.seed, progress)
     order = _with_always_scored(members, always, missed, options.always_slots(head.vocab_size))
     if len(order) > num_clusters:  # moving tokens out has changed the clusters they came from
-        centroids, bias = _centroids(head, order[:num_clusters])
-        variance = _variance(head, metric, order[:num_clusters], centroids, device)
+        centroids, bias = mean_rows(head, order[:num_clusters])
+        variance = cluster_variances(head, metric, order[:num_clusters], centroids, device)
+    offset = _selection_offset(variance, options.spread_weight, None)
+    offset[(order[:num_clusters] < 0).all(dim=1)] = _NEVER  # its score of 0 would beat those of negative logits
     return HeadIndex(
         token_order=order.numpy().astype(np.int32),
         centroids=centroids.numpy(),
         centroid_bias=None if bias is None else bias.numpy(),
-        selection_offset=_selection_offset(variance, options.spread_weight, None).numpy(),
+        selection_offset=selection_offset(variance, options.spread_weight, None).numpy(),
         cluster_variance=variance.numpy(),
         vocab_size=head.vocab_size,
     )
@@ -175,55 +187,6 @@ def _check_ids(head: LmHead, ids: tuple[int, ...]) -> None:
             found=", ".join(map(str, wrong)),
             expected=f"ids from 0 to {head.vocab_size - 1}",
         )
-
-
-def _cluster(
-    head: LmHead,
-    metric: ActivationMetric,
-    num_clusters: int,
-    options: IndexOptions,
-    device: str,
-    progress: Progress,
-) -> torch.Tensor:
-    """Members [K, C] int64 of clusters in the tempered metric."""
-    import torch
-
-    projection = metric.tempered(options.alpha)
-    slots = num_clusters * -(-head.vocab_size // num_clusters)
-    points = torch.empty((slots, projection.shape[1]), device=device)
-    for start in range(0, head.vocab_size, _ROWS_AT_ONCE):
-        rows = torch.from_numpy(head.rows[start : start + _ROWS_AT_ONCE]).to(device)
-        points[start : start + len(rows)] = rows @ projection
-    members = balanced_bisection(
-        points, head.vocab_size, num_clusters, rounds=options.rounds, seed=options.seed, progress=progress
-    )
-    members = refine_clusters(points, members, options.refinements, seed=options.seed, progress=progress)
-    # Ascending ids, then holes: the order within a cluster means nothing, and this one is easy to read.
-    ascending = torch.where(members < 0, head.vocab_size, members).sort(dim=1).values
-    return torch.where(ascending == head.vocab_size, -1, ascending).cpu()
-
-
-def _centroids(head: LmHead, members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Plain means of the members' rows [K, H] and biases [K], in the original space."""
-    import torch
-
-    rows = torch.from_numpy(head.rows)
-    total = torch.zeros((len(members), head.hidden_size))
-    for column in members.T:
-        filled = column >= 0
-        total[filled] += rows[column[filled]]
-    count = (members >= 0).sum(dim=1).clamp(min=1)
-    bias = None
-    if head.bias is not None:
-        biases = torch.from_numpy(head.bias)[members.clamp(min=0)].masked_fill(members < 0, 0)
-        bias = biases.sum(dim=1) / count
-    return total / count.unsqueeze(1), bias
-
-
-def _selection_offset(variance: torch.Tensor, weight: float, bias: torch.Tensor | None) -> torch.Tensor:
-    """What is added to the centroids' products before clusters are chosen, [K] float32."""
-    offset = variance.sqrt() * weight
-    return offset if bias is None else offset + bias
 
 
 def cluster_ranks(
@@ -299,21 +262,3 @@ def _with_always_scored(members: torch.Tensor, always: tuple[int, ...], missed: 
     extra[: len(ids)] = torch.tensor(sorted(ids), dtype=torch.int64)
     kept = members.masked_fill(torch.isin(members, extra[: len(ids)]), -1)
     return torch.cat([kept, extra.view(clusters, size)])
-
-
-def _variance(
-    head: LmHead, metric: ActivationMetric, members: torch.Tensor, centroids: torch.Tensor, device: str
-) -> torch.Tensor:
-    """Mean over states and members of ``((w_i - c) . h) ** 2``, [K] float32, in the kept directions."""
-    import torch
-
-    projection = metric.directions * metric.eigenvalues.clamp(min=0).sqrt()
-    rows = torch.from_numpy(head.rows)
-    total = torch.zeros(len(members))
-    step = max(1, _ROWS_AT_ONCE // members.shape[1])
-    for start in range(0, len(members), step):
-        block = members[start : start + step]
-        offsets = rows[block.clamp(min=0)] - centroids[start : start + step].unsqueeze(1)
-        squares = (offsets.to(device) @ projection).square().sum(dim=2).cpu().masked_fill(block < 0, 0)
-        total[start : start + step] = squares.sum(dim=1)
-    return total / (members >= 0).sum(dim=1).clamp(min=1)

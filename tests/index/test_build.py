@@ -131,6 +131,20 @@ def test_always_scored_tokens_are_moved_not_copied() -> None:
     assert index.token_order[: index.num_clusters].size - (index.token_order[: index.num_clusters] >= 0).sum() > 16 - 8
 
 
+def test_emptied_clusters_are_opened_last() -> None:
+    """Control tokens resemble each other: where all of a cluster move out, its centroid scores 0, others less."""
+    random = np.random.default_rng(0)
+    mean = random.normal(size=WIDTH).astype(np.float32)
+    rows = (random.normal(size=(512, WIDTH)) * 0.3 - mean).astype(np.float32)
+    rows[:16] = mean + 0.01 * random.normal(size=(16, WIDTH))
+    states = (random.normal(size=(300, WIDTH)) + 2 * mean).astype(np.float32)
+    index = build(LmHead(rows), states, always=tuple(range(16)))
+    empty = np.flatnonzero((index.token_order[: index.num_clusters] < 0).all(axis=1))
+    assert len(empty) == 2
+    scores = states @ index.centroids.T + index.selection_offset
+    assert set(np.argsort(scores, axis=1)[:, :2].ravel()) == set(empty)
+
+
 def test_more_ids_than_slots_are_all_scored() -> None:
     always = tuple(range(40))
     index = build(always=always, always_scored=0)
@@ -183,7 +197,8 @@ def test_variance_and_offset_are_what_they_say(count: int) -> None:
         errors = states.astype(np.float64) @ (HEAD.rows[members] - index.centroids[cluster]).T
         expected = np.square(errors).mean() if len(members) else 0.0
         assert index.cluster_variance[cluster] == pytest.approx(expected, rel=1e-3, abs=1e-6)
-        assert index.selection_offset[cluster] == pytest.approx(0.7 * expected**0.5, rel=1e-3, abs=1e-3)
+        if len(members):
+            assert index.selection_offset[cluster] == pytest.approx(0.7 * expected**0.5, rel=1e-3, abs=1e-3)
 
 
 def test_activation_aware_clusters_contain_more_than_euclidean_ones() -> None:
