@@ -150,13 +150,13 @@ def build_index(
     if len(order) > num_clusters:  # moving tokens out has changed the clusters they came from
         centroids, bias = mean_rows(head, order[:num_clusters])
         variance = cluster_variances(head, metric, order[:num_clusters], centroids, device)
-    offset = _selection_offset(variance, options.spread_weight, None)
+    offset = selection_offset(variance, options.spread_weight, None)
     offset[(order[:num_clusters] < 0).all(dim=1)] = _NEVER  # its score of 0 would beat those of negative logits
     return HeadIndex(
         token_order=order.numpy().astype(np.int32),
         centroids=centroids.numpy(),
         centroid_bias=None if bias is None else bias.numpy(),
-        selection_offset=selection_offset(variance, options.spread_weight, None).numpy(),
+        selection_offset=offset.numpy(),
         cluster_variance=variance.numpy(),
         vocab_size=head.vocab_size,
     )
