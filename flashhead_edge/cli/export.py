@@ -47,8 +47,9 @@ def export_command(source: str, output: Path | None, as_json: bool, force: bool,
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--output'.")
     from flashhead_edge.cli.progress import StageProgress
-    from flashhead_edge.export.exporter import export_bundle, plan_export
+    from flashhead_edge.export.exporter import export_bundle
     from flashhead_edge.export.heads import read_head
+    from flashhead_edge.export.plan import plan_export
     from flashhead_edge.export.sources import resolve_source
 
     options = _options(choices)

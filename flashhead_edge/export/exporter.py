@@ -2,105 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flashhead_edge import layout
-from flashhead_edge._version import __version__
-from flashhead_edge.bundle import Bundle, hash_file
+from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import BodyExportError
 from flashhead_edge.export.body import BodyInfo, Precision, export_body
 from flashhead_edge.export.calibration import Calibration, calibrate
 from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
-from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
+from flashhead_edge.export.graph_files import check_graph, save_graph
 from flashhead_edge.export.head_graph import dense_graph, two_stage_graph
 from flashhead_edge.export.head_tables import WrittenHead, write_embedding_data, write_head_data
 from flashhead_edge.export.heads import embedding_scale, read_embedding, read_head
+from flashhead_edge.export.manifest_writer import ManifestWriter
 from flashhead_edge.export.models import load_model, model_folder
 from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.export.plan import ExportPlan, plan_export
 from flashhead_edge.export.sources import ModelSource, resolve_source
-from flashhead_edge.export.special_tokens import SpecialTokens, special_token_ids
-from flashhead_edge.export.tensor_ref import TensorRef
+from flashhead_edge.export.special_tokens import special_token_ids
 from flashhead_edge.export.tokenizer_files import save_tokenizer
 from flashhead_edge.files import check_free_space, new_folder
 from flashhead_edge.index.build import build_index
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.index.storage import save_index
 from flashhead_edge.lm_head import LmHead
-from flashhead_edge.manifest import (
-    BodyRecord,
-    CalibrationRecord,
-    GraphRecord,
-    IndexRecord,
-    Manifest,
-    QualityRecord,
-    SourceRecord,
-    TensorRecord,
-)
+from flashhead_edge.manifest import CalibrationRecord, Manifest, QualityRecord
 from flashhead_edge.progress import Progress, no_progress
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What an export would make; the answer to ``--dry-run``.
-
-    Attributes:
-        source: Name of the model.
-        model_type: Its Hugging Face type.
-        vocab_size: V.
-        hidden_size: H.
-        tied: Whether head and input embedding are one matrix.
-        num_clusters: K.
-        cluster_size: C.
-        num_probes: P.
-        rows_scored: Rows that a step multiplies with the hidden state.
-        reduction: V / rows scored.
-        table_bytes: Size of the table of rows.
-    """
-
-    source: str
-    model_type: str
-    vocab_size: int
-    hidden_size: int
-    tied: bool
-    num_clusters: int
-    cluster_size: int
-    num_probes: int
-    rows_scored: int
-    reduction: float
-    table_bytes: int
-
-
-def plan_export(source: ModelSource, head: LmHead, options: ExportOptions) -> ExportPlan:
-    """Work out the sizes of a bundle.
-
-    Raises:
-        OptionError: Cluster size or probes are out of range for this vocabulary.
-    """
-    vocab = head.vocab_size
-    clusters, probes = options.index.num_clusters(vocab), options.probes(vocab)
-    size = -(-vocab // clusters)
-    always = options.index.always_slots(vocab)
-    rows = clusters + probes * size + always
-    width = 4 if options.cluster_precision == "fp32" else 2
-    return ExportPlan(
-        source=source.name,
-        model_type=source.model_type,
-        vocab_size=vocab,
-        hidden_size=head.hidden_size,
-        tied=head.tied,
-        num_clusters=clusters,
-        cluster_size=size,
-        num_probes=probes,
-        rows_scored=rows,
-        reduction=vocab / rows,
-        table_bytes=(clusters * size + always) * head.hidden_size * width,
-    )
 
 
 def export_bundle(
@@ -197,8 +128,16 @@ class _Export:
             load.cache_clear()
             body = self._export_body(options.body_precision, loaded)
             self._write_whole_model(written)
-        quality = self._measure(index, calibration)
-        return self._manifest(special, calibration, index, seconds, quality, body, written)
+        return ManifestWriter(self._folder, self._source, self._head, options, self._plan.num_probes).manifest(
+            index=index,
+            written=written,
+            body=body,
+            special=special,
+            clustering_seconds=seconds,
+            calibration=CalibrationRecord(calibration.source, len(calibration.states), options.index.seed),
+            quality=self._measure(index, calibration),
+            progress=self._progress,
+        )
 
     def _save_head(self, graph: Any) -> None:
         save_graph(graph, self._folder / layout.HEAD_GRAPH)
@@ -258,76 +197,3 @@ class _Export:
         runtime = OnnxRuntimeHead(self._folder / layout.HEAD_GRAPH, shape)
         containment, agreement = measure_agreement(self._head, runtime, check.hidden, progress=self._progress)
         return QualityRecord(len(check), containment, agreement)
-
-    def _manifest(
-        self,
-        special: SpecialTokens,
-        calibration: Calibration,
-        index: HeadIndex,
-        seconds: float,
-        quality: QualityRecord,
-        body: BodyInfo | None,
-        written: WrittenHead,
-    ) -> Manifest:
-        source, options, probes = self._source, self._options, self._plan.num_probes
-        tables = {layout.ROWS: written.tables.rows, layout.SLOT_OF_TOKEN: written.slot_of_token}
-        if written.tables.row_bias is not None:
-            tables[layout.ROW_BIAS] = written.tables.row_bias
-        graphs = {"head": layout.HEAD_GRAPH}
-        if body is not None:
-            graphs |= {"body": layout.BODY_GRAPH, "decode": layout.DECODE_GRAPH, "dense": layout.DENSE_GRAPH}
-        files = sorted(path for path in self._folder.iterdir() if path.is_file())
-        self._progress("hashing files", 0, len(files))
-        records = {}
-        for number, path in enumerate(files, start=1):
-            records[path.name] = hash_file(path)
-            self._progress("hashing files", number, len(files))
-        return Manifest(
-            created_by=f"flashhead-edge {__version__}",
-            source=SourceRecord(source.kind, source.name, source.model_type, source.fingerprint()),
-            vocab_size=index.vocab_size,
-            hidden_size=index.hidden_size,
-            tied=self._head.tied,
-            logit_scale=self._head.logit_scale,
-            logit_softcap=self._head.logit_softcap,
-            has_bias=self._head.bias is not None,
-            embedding_scale=embedding_scale(source),
-            bos_token_ids=list(special.bos),
-            eos_token_ids=list(special.eos),
-            always_scored_ids=[int(token) for token in index.always_scored],
-            index=IndexRecord(
-                num_clusters=index.num_clusters,
-                cluster_size=index.cluster_size,
-                num_probes=probes,
-                always_scored=index.num_always_clusters * index.cluster_size,
-                rows_scored=index.rows_scored(probes),
-                reduction=index.reduction(probes),
-                centroid_precision=options.centroid_precision,
-                cluster_precision=options.cluster_precision,
-                clustering_seconds=seconds,
-                calibration=CalibrationRecord(calibration.source, len(calibration.states), options.index.seed),
-                quality=quality,
-            ),
-            graphs={name: _graph_record(self._folder / file) for name, file in graphs.items()},
-            tables={name: _tensor_record(ref) for name, ref in tables.items()},
-            body=None if body is None else _body_record(body),
-            files=records,
-        )
-
-
-def _graph_record(path: Path) -> GraphRecord:
-    graph = load_graph(path).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value.name for value in graph.input if value.name not in weights]
-    return GraphRecord(path.name, inputs, [value.name for value in graph.output])
-
-
-def _tensor_record(ref: TensorRef) -> TensorRecord:
-    return TensorRecord(ref.location, ref.dtype, list(ref.shape), ref.offset, ref.length)
-
-
-def _body_record(body: BodyInfo) -> BodyRecord:
-    values: dict[str, Any] = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(body).items()
-    }
-    return BodyRecord(**values)

@@ -194,9 +194,7 @@ def test_disk_that_fills_up_on_the_way(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_export_leaves_no_bundle_and_is_cleaned_up(
-    tiny_folder: Any, states_file: Path, tmp_path: Path
-) -> None:
+def test_killed_export_leaves_no_bundle_and_is_cleaned_up(tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     command = [sys.executable, "-m", "flashhead_edge", "export", str(tiny_folder("llama")), "-o", str(output)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
