@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.models import MODELS, RESULTS, WORK, bundle_of
-from flashhead_edge import Bundle, Generator, LmHead, layout
+from flashhead_edge import Bundle, Generator, layout
 from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
 from flashhead_edge.export.dense_head import write_dense_head
+from flashhead_edge.export.evaluate import dense_head
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.memory import peak_rss_bytes
@@ -147,7 +148,7 @@ def agreement_on(decoder: Decoder, prompts: list[np.ndarray], texts: dict[int, l
 
 
 def dense_graphs(bundle: Bundle) -> dict[str, Path]:
-    """Join the bundle's body with dense heads in int8 and int4, beside a copy of its data: the checker refuses links."""
+    """Join the body with dense int8 and int4 heads, beside a copy of its data: the checker refuses links."""
     folder = WORK / f"{bundle.path.name}-dense"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -164,14 +165,6 @@ def dense_graphs(bundle: Bundle) -> dict[str, Path]:
         write_decode_graph(folder, embedding=embedding, head_graph=head.name, output=f"decode-{precision}.onnx")
         graphs[f"dense {precision}"] = folder / f"decode-{precision}.onnx"
     return graphs
-
-
-def dense_head(bundle: Bundle) -> LmHead:
-    """The dense head of a bundle without bias: its table in the order of the ids."""
-    manifest = bundle.manifest
-    table = bundle.table(layout.ROWS).reshape(-1, manifest.hidden_size)
-    rows = table[bundle.table(layout.SLOT_OF_TOKEN)].astype(np.float32)
-    return LmHead(rows, None, manifest.logit_scale, manifest.logit_softcap, manifest.tied)
 
 
 def head_bytes(bundle: Bundle) -> dict[str, int]:

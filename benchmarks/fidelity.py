@@ -38,9 +38,10 @@ def main() -> None:
     """Measure every model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--limit", type=int, default=4000, help="states of a model, evenly spread over all")
     arguments = parser.parse_args()
     with StageProgress() as progress:
-        models = [measure(name, progress) for name in arguments.models]
+        models = [measure(name, arguments.limit, progress) for name in arguments.models]
     report = {"machine": host_facts().as_dict(), "models": models}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "fidelity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -49,12 +50,14 @@ def main() -> None:
             print(model["model"], f"{model['reduction']:.2f}", kind, json.dumps(model[kind]))
 
 
-def measure(name: str, progress: Progress) -> dict[str, object]:
+def measure(name: str, limit: int, progress: Progress) -> dict[str, object]:
     """All figures of one model."""
     bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
     source = resolve_source(str(model_file(name)))
     head = read_head(source)
     states = held_out_states(*load_model(source), progress)
+    if len(states) > limit:
+        states = states.select(np.linspace(0, len(states) - 1, limit).astype(np.int64))
     scores = measure_positions(
         head, open_head(bundle), bundle.index(), states.hidden, states.next_token, progress=progress
     )

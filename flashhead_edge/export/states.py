@@ -152,7 +152,8 @@ def continued_states(
                 if not alive.any():
                     break
                 ids = chosen.unsqueeze(1)
-    progress("continuing beginnings", total, total)
+            if not alive.any():  # the batch ended early; say that its remaining steps are done
+                progress("continuing beginnings", (number + 1) * new_tokens, total)
     return HiddenStates.concatenate(parts)
 
 
