@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def main() -> None:
     report: dict[str, Any] = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": host_facts().as_dict(),
+        "faiss": metadata.version("faiss-cpu"),
         "commit": commit(),
         "threads": arguments.threads,
         "seed": arguments.seed,
@@ -131,7 +133,7 @@ def run_worker(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def random_rows(vocab: int, hidden: int, seed: int) -> npt.NDArray[np.float32]:
-    """Rows that resemble a vocabulary: 2,000 centres and noise around them, both with a spectrum falling as i ** -0.4."""
+    """Rows that resemble a vocabulary: 2,000 centres and noise around them, with a spectrum that falls as i ** -0.4."""
     random = np.random.default_rng(seed)
     spectrum = (np.arange(1, hidden + 1) ** -0.4).astype(np.float32)
     centres = random.standard_normal((2000, hidden), dtype=np.float32)
@@ -163,11 +165,10 @@ def model_shape(folder: Path, name: str) -> dict[str, Any]:
     from flashhead_edge.export.states import teacher_forced_states
 
     source = resolve_source(str(model_file(name)), offline=True)
-    model, tokenizer = load_model(source)
+    loaded = load_model(source)
     say(f"{name}: reading the calibration text and the held-out texts")
-    calibration = calibrate(BUILTIN, lambda: (model, tokenizer))
-    held_out = teacher_forced_states(model, tokenizer, held_out_passages())
-    del model
+    calibration = calibrate(BUILTIN, lambda: loaded)
+    held_out = teacher_forced_states(*loaded, held_out_passages())
     np.save(folder / "rows.npy", read_head(source).rows)
     np.save(folder / "states.npy", calibration.states.hidden)
     np.save(folder / "held_out.npy", held_out.hidden)

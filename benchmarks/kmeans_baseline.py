@@ -1,7 +1,7 @@
 """The published recipe that our clustering is compared with: spherical k-means, then balancing to equal sizes.
 
-k-means is faiss's, on unit rows with unit centroids. It knows nothing of sizes, so a greedy pass follows: tokens go to the
-nearest centroid that still has room, those first that would lose most by their second choice.
+k-means is faiss's, on unit rows with unit centroids. It knows nothing of sizes, so a greedy pass follows: tokens go to
+the nearest centroid that still has room, those first that would lose most by their second choice.
 """
 
 from __future__ import annotations
