@@ -1,0 +1,122 @@
+"""Writes the tables of README and docs from ``results/*.json``, between ``<!-- table:NAME -->`` marks.
+
+A table whose file is missing says "not measured". With ``--check`` nothing is written, and a stale table is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "docs/*.md", "benchmarks/README.md")
+NOT_MEASURED = "not measured"
+
+
+def main() -> int:
+    """Render every page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where a table is stale")
+    arguments = parser.parse_args()
+    stale = []
+    for pattern in PAGES:
+        for page in sorted(ROOT.glob(pattern)):
+            text = page.read_text(encoding="utf-8")
+            rendered = render(text)
+            if rendered != text:
+                stale.append(str(page.relative_to(ROOT)))
+                if not arguments.check:
+                    page.write_text(rendered, encoding="utf-8")
+    if stale:
+        print(("stale: " if arguments.check else "wrote ") + ", ".join(stale))
+    return int(bool(stale) and arguments.check)
+
+
+def render(text: str) -> str:
+    """The text with every table between marks made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in TABLES:
+            raise SystemExit(f"There is no table {name!r}; known: {', '.join(TABLES)}")
+        return f"<!-- table:{name} -->\n{TABLES[name]()}\n<!-- /table:{name} -->"
+
+    return re.sub(r"<!-- table:(?P<name>\w+) -->\n.*?<!-- /table:(?P=name) -->", table, text, flags=re.DOTALL)
+
+
+def demo() -> str:
+    """Speed and agreement of the heads over one body, a table for each model."""
+    parts = []
+    for model in ("gemma3-270m", "smollm2"):
+        report = read(f"demo-{model}.json")
+        if report is None:
+            parts.append(f"{model}: {NOT_MEASURED}")
+            continue
+        machine = report["machine"]
+        parts.append(
+            f"{model}, {report['body_precision']} body, {report['threads']} threads of {machine['cpu_model']}, greedy; "
+            f"medians over {report['rounds']} interleaved rounds of {report['prompts']} prompts, "
+            f"{report['new_tokens']} tokens each; {report['reduction']:.1f} x fewer rows scored."
+        )
+        rows = [
+            (
+                row["head"],
+                f"{row['tokens_per_second_p50']:.0f}",
+                f"{row['ratio_to_dense_int8']:.2f}",
+                f"{row['agreement']:.3f}",
+                f"{row['head_bytes_per_token'] / 1e6:.0f}",
+                f"{row['peak_rss_bytes'] / 1e6:.0f}",
+            )
+            for row in report["rows"]
+        ]
+        head = ("head", "tokens/s", "against dense int8", "agreement with fp32", "head MB a token", "peak memory, MB")
+        parts.append(markdown(head, rows))
+    return "\n\n".join(parts)
+
+
+def fidelity() -> str:
+    """Agreement with the dense fp32 head on held-out states."""
+    report = read("fidelity.json")
+    if report is None:
+        return NOT_MEASURED
+    rows = [
+        (
+            model["model"],
+            f"{model['reduction']:.2f}",
+            kind.replace("_", " "),
+            str(model[kind]["positions"]),
+            *(
+                f"{model[kind][name]:.4f}"
+                for name in ("containment", "agreement", "dense_int8_agreement", "dense_int4_agreement")
+            ),
+        )
+        for model in report["models"]
+        for kind in ("teacher_forced", "own_continuations")
+    ]
+    head = ("model", "reduction", "states", "positions", "containment", "two-stage", "dense int8", "dense int4")
+    return markdown(head, rows)
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """A result, or None where there is none."""
+    path = RESULTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"demo": demo, "fidelity": fidelity}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
