@@ -103,6 +103,32 @@ def fidelity() -> str:
     return markdown(head, rows)
 
 
+def clustering() -> str:
+    """Time, memory and containment of our clustering against spherical k-means."""
+    report = read("clustering.json")
+    if report is None:
+        return NOT_MEASURED
+    rows = []
+    for shape in report["shapes"]:
+        for method in shape["methods"]:
+            iterations, shares = method["iterations"], method["containment"] or {}
+            rows.append(
+                (
+                    f"{shape['vocab_size']:,} x {shape['hidden_size']:,}",
+                    method["method"] + (f", {iterations} iterations" if iterations else ""),
+                    f"{method['num_clusters']:,} of {method['cluster_size']}",
+                    f"{method['seconds']:.1f}",
+                    f"{method['peak_over_rows']:.2f}",
+                    *(f"{shares[probes]:.3f}" if probes in shares else NOT_MEASURED for probes in ("256", "512")),
+                )
+            )
+    head = ("rows", "method", "clusters", "seconds", "peak memory / rows", "containment@256", "containment@512")
+    data = [f"{shape['vocab_size']:,} x {shape['hidden_size']:,} are {shape['data']}" for shape in report["shapes"]]
+    return (
+        f"{markdown(head, rows)}\n\n{'; '.join(data)}. {report['threads']} threads of {report['machine']['cpu_model']}."
+    )
+
+
 def read(name: str) -> dict[str, Any] | None:
     """A result, or None where there is none."""
     path = RESULTS / name
@@ -115,7 +141,7 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo, "fidelity": fidelity}
+TABLES: dict[str, Callable[[], str]] = {"demo": demo, "clustering": clustering, "fidelity": fidelity}
 
 
 if __name__ == "__main__":
