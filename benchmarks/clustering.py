@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="safetensors file with 'rows' [V, H] instead of the models' rows")
     parser.add_argument("--states", type=Path, help="states for --rows: safetensors file with 'hidden' [N, H]")
     parser.add_argument("--iterations", type=int, default=6, help="iterations of k-means; 0 leaves it out")
+    parser.add_argument("--random-iterations", type=int, default=2, help="the same on random rows, for time alone")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, help="JSON to write  [default: results/clustering.json]")
@@ -93,8 +94,9 @@ def measure_shape(shape: dict[str, Any], folder: Path, arguments: argparse.Names
 
     vocab, row_bytes = shape["vocab_size"], shape["vocab_size"] * shape["hidden_size"] * 4
     jobs = [(OURS, size, None) for size in dict.fromkeys([IndexOptions().cluster_size, COMMON_SIZE])]
-    if arguments.iterations:
-        jobs.append((KMEANS, COMMON_SIZE, arguments.iterations))
+    iterations = arguments.iterations if shape["held_out_states"] else arguments.random_iterations
+    if iterations:
+        jobs.append((KMEANS, COMMON_SIZE, iterations))
     tokens = dense_tokens(folder) if shape["held_out_states"] else None
     methods = []
     for method, size, iterations in jobs:
