@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Nearest clusters that a cluster may be paired with; a random one of them is, so that passes differ.
 _NEIGHBOURS = 12
 #: Passes between two searches for neighbours, which cost K ** 2.
-_PASSES_PER_SEARCH = 4
+_PASSES_PER_SEARCH = 6
 _ROUNDS = 3
 _CLUSTERS_AT_ONCE = 1024
 #: Clusters whose distances to all others are held at a time.
