@@ -27,47 +27,30 @@ def main() -> None:
 
 
 def _ours(job: dict[str, Any]) -> dict[str, Any]:
-    """What an export does between reading rows and states and looking for always-scored tokens."""
+    """What an export does between reading rows and states and writing the index, but without always-scored tokens."""
     import torch
 
-    from flashhead_edge.index.build import IndexOptions
-    from flashhead_edge.index.clusters import cluster_rows, cluster_variances, mean_rows, selection_offset
-    from flashhead_edge.index.metric import activation_metric
+    from flashhead_edge.index.build import IndexOptions, build_index
     from flashhead_edge.lm_head import LmHead
 
     torch.set_num_threads(job["threads"])
     baseline = peak_rss_bytes()
-    head, states = LmHead(np.load(job["rows"])), torch.from_numpy(np.load(job["states"]))
-    options = IndexOptions()
-    times = [time.perf_counter()]
+    head, states = LmHead(np.load(job["rows"])), np.load(job["states"])
+    options = IndexOptions(num_clusters_override=job["num_clusters"], always_scored=0, seed=job["seed"])
     stages: dict[str, float] = {}
-
-    def lap(stage: str) -> None:
-        times.append(time.perf_counter())
-        stages[stage] = stages.get(stage, 0.0) + times[-1] - times[-2]
+    start = latest = time.perf_counter()
 
     def progress(stage: str, done: int, total: int) -> None:
+        nonlocal latest
         del done, total
-        lap(stage)
+        now = time.perf_counter()
+        stages[stage] = stages.get(stage, 0.0) + now - latest
+        latest = now
 
-    metric = activation_metric(states, options.rank)
-    lap("metric")
-    members = cluster_rows(
-        head,
-        metric,
-        job["num_clusters"],
-        alpha=options.alpha,
-        rounds=options.rounds,
-        refinements=options.refinements,
-        seed=job["seed"],
-        progress=progress,
-    )
-    centroids, _ = mean_rows(head, members)
-    variance = cluster_variances(head, metric, members, centroids, "cpu")
-    offset = selection_offset(variance, options.spread_weight, None)
-    lap("centroids")
-    _save(job, members.numpy(), centroids.numpy(), offset.numpy())
-    return {"baseline_rss_bytes": baseline, "seconds": times[-1] - times[0], "stages": stages}
+    index = build_index(head, states, options, num_probes=1, progress=progress)
+    seconds = time.perf_counter() - start
+    _save(job, index.token_order, index.centroids, index.centroid_bias + index.selection_offset)
+    return {"baseline_rss_bytes": baseline, "seconds": seconds, "stages": stages}
 
 
 def _kmeans(job: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def random_index(head: LmHead, cluster_size: int, *, always: tuple[int, ...] = (
     return HeadIndex(
         token_order=np.concatenate([own, extra.reshape(-1, cluster_size)]),
         centroids=means(head.rows),
-        centroid_bias=None if head.bias is None else means(head.bias),
+        centroid_bias=np.zeros(clusters, np.float32) if head.bias is None else means(head.bias),
         selection_offset=random.uniform(0, 0.5, size=clusters).astype(np.float32),
         cluster_variance=random.uniform(0, 1, size=clusters).astype(np.float32),
         vocab_size=vocab,
@@ -109,7 +109,7 @@ def write_tables(
             centroids=rows_of_clusters,
             centroid_scales=scales,
             centroid_bits=BITS.get(centroids, 32),
-            centroid_bias=optional("head.centroid_bias", index.centroid_bias),
+            centroid_bias=data.append("head.centroid_bias", index.centroid_bias),
             selection_offset=data.append("head.selection_offset", index.selection_offset),
             num_probes=num_probes,
             num_clusters=index.num_clusters,

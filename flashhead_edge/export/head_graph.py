@@ -3,7 +3,7 @@
 ::
 
     hidden_states [B, H]
-      |-- /head/centroids/MatMul -- (+ bias) --+-- (scale, soft-cap) --> cluster_scores [B, K]
+      |-- /head/centroids/MatMul -- + bias ----+-- (scale, soft-cap) --> cluster_scores [B, K]
       |                                        |
       |                               + head.selection_offset --> /head/select/TopK [B, P]
       |                                                             |
@@ -50,7 +50,7 @@ class HeadTables:
         centroids: [H, K] float32, or codes [K, blocks, bytes] uint8 with ``centroid_scales``.
         centroid_scales: [K, blocks] float32, or None for float32 centroids.
         centroid_bits: 4 or 8, 32 for float32.
-        centroid_bias: [K] float32, or None.
+        centroid_bias: [K] float32.
         selection_offset: [K] float32.
         num_probes: P.
         num_clusters: K.
@@ -64,7 +64,7 @@ class HeadTables:
     centroids: TensorRef
     centroid_scales: TensorRef | None
     centroid_bits: int
-    centroid_bias: TensorRef | None
+    centroid_bias: TensorRef
     selection_offset: TensorRef
     num_probes: int
     num_clusters: int
@@ -186,10 +186,8 @@ def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> s
         scores = graph.quantized_product(
             "hidden_states", tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
         )
-    if tables.centroid_bias is not None:
-        graph.external(tables.centroid_bias)
-        scores = graph.node("Add", [scores, tables.centroid_bias.name], "/head/centroids/Add")
-    return scores
+    graph.external(tables.centroid_bias)
+    return graph.node("Add", [scores, tables.centroid_bias.name], "/head/centroids/Add")
 
 
 def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) -> None:

@@ -79,7 +79,7 @@ def write_head_data(
             quantized = quantize_rows(index.centroids, bits)
             centroids = data.append("head.centroids", quantized.codes)
             scales = data.append("head.centroid_scales", quantized.scales)
-        bias = None if index.centroid_bias is None else data.append("head.centroid_bias", index.centroid_bias)
+        bias = data.append("head.centroid_bias", index.centroid_bias)
         offset = data.append("head.selection_offset", index.selection_offset)
     tables = HeadTables(
         rows=rows,

@@ -95,7 +95,17 @@ def _split_nodes(
     direction: torch.Tensor,
     rounds: int,
 ) -> None:
-    """Reorder the slots of nodes so that their first ``ceil(clusters / 2)`` clusters are the left half."""
+    """Split nodes in two, in place: near neighbours in the same half, each half's empty slots behind its points.
+
+    Args:
+        points: All points, [slots, r] float32.
+        ids: Point in each slot, -1 for none, [slots] int64.
+        starts: First slot of each node, [n] int64.
+        clusters: Clusters in each node; the left half gets ``ceil(clusters / 2)`` of them.
+        capacity: Slots of a cluster.
+        direction: Random first directions, [n, r].
+        rounds: Two-means rounds.
+    """
     import torch
 
     slots = clusters * capacity
@@ -105,44 +115,14 @@ def _split_nodes(
     # Holes are shared out in proportion, within what each side can hold.
     left = (filled * left_slots + slots // 2) // slots
     left = torch.minimum(torch.maximum(left, filled - (slots - left_slots)), left.clamp(max=left_slots))
-    reorder_nodes(points, ids, index, left_slots, left, direction, rounds)
 
-
-def reorder_nodes(
-    points: torch.Tensor,
-    ids: torch.Tensor,
-    index: torch.Tensor,
-    left_slots: int,
-    left: torch.Tensor,
-    direction: torch.Tensor | None,
-    rounds: int,
-) -> None:
-    """Split nodes in two, in place: near neighbours in the same part, each part's empty slots behind its points.
-
-    Args:
-        points: All points, [slots, r] float32.
-        ids: Point in each slot, -1 for none, [slots] int64.
-        index: Slots of each node, those of its left part first, [n, m] int64.
-        left_slots: Slots of the left part.
-        left: Points that the left part gets, [n, 1] int64.
-        direction: Random first directions [n, r], refined by power iterations; None starts from the present parts.
-        rounds: Two-means rounds.
-    """
-    import torch
-
-    # The rows of a large node are moved column by column, in place; a copy would double the memory. Only a node of
-    # the tree is sure to be one range of slots: a pair of clusters to refine may lie apart.
-    large = len(index) == 1 and direction is not None
+    # The rows of a large node are moved column by column, in place; a copy would double the memory.
+    large = len(index) == 1
     rows = slice(int(index[0, 0]), int(index[0, -1]) + 1)
     block = points[rows].unsqueeze(0) if large else points[index]
     block_ids = ids[index]
     valid = block_ids >= 0
-    filled = valid.sum(dim=1, keepdim=True)
-    if direction is None:
-        left_sum, total = block[:, :left_slots].sum(dim=1), block.sum(dim=1)
-        direction = (total - left_sum) / (filled - left).clamp(min=1) - left_sum / left.clamp(min=1)
-    else:
-        direction = _leading_direction(block, valid, filled, direction)
+    direction = _leading_direction(block, valid, filled, direction)
     order = _order_along_split(block, valid, filled, left, direction, rounds)
 
     place = torch.arange(index.shape[1], device=points.device).unsqueeze(0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import CalibrationError, OptionError
-from flashhead_edge.index.clusters import cluster_rows, cluster_variances, mean_rows, selection_offset
-from flashhead_edge.index.dense import dense_argmax
+from flashhead_edge.index.centroids import Centroids, fit_centroids
+from flashhead_edge.index.clusters import cluster_rows
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.index.metric import activation_metric
 from flashhead_edge.lm_head import LmHead
@@ -19,10 +20,10 @@ from flashhead_edge.progress import Progress, no_progress
 if TYPE_CHECKING:
     import torch
 
-#: Calibration states scored densely to find the tokens most missed.
-_STATES_FOR_MISSES = 8192
-#: Selection offset of a cluster whose tokens are all always scored: opened after every other.
-_NEVER = -1e30
+#: Centroids are fitted to this many calibration states, and to more where the head is small enough for as many
+#: multiplications: those of 8192 states of a head of 262,144 x 640.
+_LEAST_STATES = 8192
+_MULTIPLICATIONS = _LEAST_STATES * 262_144 * 640
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,22 @@ class IndexOptions:
             thousand tokens; 0 for none but the ids that must be scored.
         alpha: Tempering of the metric, 0 (plain subspace) to 1 (mean square error of the logits).
         rank: Eigen-directions kept.
-        spread_weight: Standard deviations of its members' logits that a cluster's score gains when clusters are chosen:
-            the best member of a loose cluster stands further above its centroid.
         rounds: Two-means rounds at each split.
-        refinements: Passes in which neighbouring clusters exchange tokens.
+        prior_states: Weight of mean rows against states, see :mod:`flashhead_edge.index.centroids`.
         seed: Seed of everything random.
     """
 
-    cluster_size: int = 24
+    cluster_size: int = 48
     num_clusters_override: int | None = None
     always_scored: int | None = None
-    alpha: float = 0.75
+    alpha: float = 0.5
     rank: int = 384
-    spread_weight: float = 1.0
     rounds: int = 6
-    refinements: int = 24
+    prior_states: float = 100.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        lowest = {"alpha": 0, "rank": 1, "spread_weight": 0, "always_scored": 0, "rounds": 0, "refinements": 0}
+        lowest = {"alpha": 0, "rank": 1, "always_scored": 0, "rounds": 0, "prior_states": 1}
         for name, bound in lowest.items():
             value = getattr(self, name)
             if value is not None and not bound <= value <= (1 if name == "alpha" else float("inf")):
@@ -86,7 +84,7 @@ class IndexOptions:
                 "The cluster size is out of range.",
                 found=self.cluster_size,
                 expected=f"1 to {vocab_size // 2} (half the vocabulary)",
-                hint="24 suits most vocabularies",
+                hint="48 suits most vocabularies",
             )
         return -(-vocab_size // self.cluster_size)
 
@@ -130,34 +128,33 @@ def build_index(
             "The number of probes is out of range.", found=num_probes, expected=f"1 to {num_clusters} (the clusters)"
         )
     calibration = torch.from_numpy(states)
-    metric = activation_metric(calibration.to(device), options.rank)
     members = cluster_rows(
         head,
-        metric,
+        activation_metric(calibration.to(device), options.rank),
         num_clusters,
         alpha=options.alpha,
         rounds=options.rounds,
-        refinements=options.refinements,
         seed=options.seed,
         device=device,
         progress=progress,
     )
-    centroids, bias = mean_rows(head, members)
-    variance = cluster_variances(head, metric, members, centroids, device)
-    offset = selection_offset(variance, options.spread_weight, bias)
-    missed = _missed_tokens(head, calibration, members, centroids, offset, num_probes, options.seed, progress)
+    count = max(_LEAST_STATES, _MULTIPLICATIONS // (head.vocab_size * head.hidden_size))
+    sample = _sample(calibration, count, options.seed)
+    fit = partial(fit_centroids, head, sample, prior_states=options.prior_states, device=device)
+    centroids = fit(members, progress=progress)
+    missed = _missed_tokens(head, sample, members, centroids, num_probes)
     order = _with_always_scored(members, always, missed, options.always_slots(head.vocab_size))
-    if len(order) > num_clusters:  # moving tokens out has changed the clusters they came from
-        centroids, bias = mean_rows(head, order[:num_clusters])
-        variance = cluster_variances(head, metric, order[:num_clusters], centroids, device)
-    offset = selection_offset(variance, options.spread_weight, None)
-    offset[(order[:num_clusters] < 0).all(dim=1)] = _NEVER  # its score of 0 would beat those of negative logits
+    changed = (order[:num_clusters] != members).any(dim=1)
+    if changed.any():
+        left = fit(order[:num_clusters][changed])
+        for name in ("rows", "bias", "selection_offset", "variance"):
+            getattr(centroids, name)[changed] = getattr(left, name)
     return HeadIndex(
         token_order=order.numpy().astype(np.int32),
-        centroids=centroids.numpy(),
-        centroid_bias=None if bias is None else bias.numpy(),
-        selection_offset=offset.numpy(),
-        cluster_variance=variance.numpy(),
+        centroids=centroids.rows.numpy(),
+        centroid_bias=centroids.bias.numpy(),
+        selection_offset=centroids.selection_offset.numpy(),
+        cluster_variance=centroids.variance.numpy(),
         vocab_size=head.vocab_size,
     )
 
@@ -222,30 +219,30 @@ def cluster_ranks(
     return torch.cat(ranks)
 
 
+def _sample(states: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    """``count`` of the states, or all where there are fewer."""
+    import torch
+
+    if len(states) <= count:
+        return states
+    return states[torch.randperm(len(states), generator=torch.Generator().manual_seed(seed))[:count]]
+
+
 def _missed_tokens(
-    head: LmHead,
-    states: torch.Tensor,
-    members: torch.Tensor,
-    centroids: torch.Tensor,
-    offset: torch.Tensor,
-    num_probes: int,
-    seed: int,
-    progress: Progress,
+    head: LmHead, states: torch.Tensor, members: torch.Tensor, centroids: Centroids, num_probes: int
 ) -> list[int]:
     """Tokens that the calibration states chose, those whose clusters rank worst most often first."""
     import torch
 
-    if len(states) > _STATES_FOR_MISSES:
-        generator = torch.Generator().manual_seed(seed)
-        states = states[torch.randperm(len(states), generator=generator)[:_STATES_FOR_MISSES]]
     cluster = torch.empty(head.vocab_size, dtype=torch.int64)
     filled = members >= 0
     cluster[members[filled]] = torch.arange(len(members)).unsqueeze(1).expand_as(members)[filled]
-    tokens = dense_argmax(head, states, progress=progress)
-    ranks = cluster_ranks(states, tokens, cluster, centroids, offset)
+    ranks = cluster_ranks(
+        states, centroids.tokens, cluster, centroids.rows, centroids.bias + centroids.selection_offset
+    )
     # A hit that was close counts too: 1 at the last opened rank, falling with the distance from it.
     weight = torch.where(ranks >= num_probes, 2.0, ranks.float() / num_probes)
-    score = torch.zeros(head.vocab_size).index_add_(0, tokens, weight)
+    score = torch.zeros(head.vocab_size).index_add_(0, centroids.tokens, weight)
     ordered = score.argsort(descending=True, stable=True)
     return [int(token) for token in ordered[: int((score > 0).sum())]]
 

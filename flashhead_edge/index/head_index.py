@@ -20,7 +20,7 @@ class HeadIndex:
     Attributes:
         token_order: Token id in each slot, -1 for padding, [T, C] int32.
         centroids: Row that stands for each cluster in stage 1, [K, H] float32.
-        centroid_bias: Bias that stands for each cluster, [K] float32, or None for a head without bias.
+        centroid_bias: Bias that stands for each cluster in stage 1, [K] float32.
         selection_offset: Added to the centroids' products when clusters are chosen, and only then, [K] float32: the
             best member of a loose cluster stands further above its centroid.
         cluster_variance: Calibrated variance of the members' products around the centroid's score, [K] float32.
@@ -29,7 +29,7 @@ class HeadIndex:
 
     token_order: npt.NDArray[np.int32]
     centroids: npt.NDArray[np.float32]
-    centroid_bias: npt.NDArray[np.float32] | None
+    centroid_bias: npt.NDArray[np.float32]
     selection_offset: npt.NDArray[np.float32]
     cluster_variance: npt.NDArray[np.float32]
     vocab_size: int

@@ -9,9 +9,10 @@ import numpy as np
 from flashhead_edge.errors import BundleError
 from flashhead_edge.index.head_index import HeadIndex
 
-_REQUIRED = {
+_TENSORS = {
     "token_order": (np.int32, 2),
     "centroids": (np.float32, 2),
+    "centroid_bias": (np.float32, 1),
     "selection_offset": (np.float32, 1),
     "cluster_variance": (np.float32, 1),
 }
@@ -26,14 +27,7 @@ def save_index(index: HeadIndex, path: Path) -> None:
     """
     from safetensors.numpy import save_file
 
-    tensors = {
-        "token_order": index.token_order,
-        "centroids": index.centroids,
-        "selection_offset": index.selection_offset,
-        "cluster_variance": index.cluster_variance,
-    }
-    if index.centroid_bias is not None:
-        tensors["centroid_bias"] = index.centroid_bias
+    tensors = {name: getattr(index, name) for name in _TENSORS}
     # One entry only: safetensors writes several in no fixed order, and equal indices should be equal files.
     metadata = {"vocab_size": str(index.vocab_size)}
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata=metadata)
@@ -53,7 +47,7 @@ def load_index(path: Path) -> HeadIndex:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path.name} cannot be read.", found=str(error), hint="export the model again") from error
-    for name, (dtype, ndim) in _REQUIRED.items():
+    for name, (dtype, ndim) in _TENSORS.items():
         array = tensors.get(name)
         if array is None or array.dtype != dtype or array.ndim != ndim:
             raise BundleError(
@@ -61,17 +55,9 @@ def load_index(path: Path) -> HeadIndex:
                 found="no such tensor" if array is None else f"{array.dtype} of shape {array.shape}",
                 expected=f"{name} as {np.dtype(dtype).name} with {ndim} dimensions",
             )
-    index = HeadIndex(
-        tensors["token_order"],
-        tensors["centroids"],
-        tensors.get("centroid_bias"),
-        tensors["selection_offset"],
-        tensors["cluster_variance"],
-        _vocab_size(path, metadata),
-    )
+    index = HeadIndex(**{name: tensors[name] for name in _TENSORS}, vocab_size=_vocab_size(path, metadata))
     ids = index.token_order[index.token_order >= 0]
-    bias = index.centroid_bias
-    by_cluster = [index.cluster_variance, index.selection_offset, *([] if bias is None else [bias])]
+    by_cluster = (index.centroid_bias, index.selection_offset, index.cluster_variance)
     if index.num_always_clusters < 0 or any(array.shape != (index.num_clusters,) for array in by_cluster):
         raise BundleError(f"{path.name}: its tensors do not fit each other.")
     if len(ids) != index.vocab_size or not np.array_equal(np.sort(ids), np.arange(index.vocab_size)):

@@ -86,9 +86,7 @@ class ReferenceHead:
     def run(self, hidden_states: npt.NDArray[np.float32]) -> HeadOutput:
         """Score states; see :meth:`HeadRuntime.run`."""
         states = self.shape.check_states(hidden_states)
-        products = states @ self._centroids.T
-        if self._index.centroid_bias is not None:
-            products = products + self._index.centroid_bias
+        products = states @ self._centroids.T + self._index.centroid_bias
         opened = self._opened(products + self._index.selection_offset)
         candidates = self._rows[opened].astype(np.float32).reshape(len(states), -1, self.shape.hidden_size)
         logits = np.einsum("bmh,bh->bm", candidates, states)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flashhead_edge.errors import CalibrationError, OptionError
 from flashhead_edge.index.build import IndexOptions, build_index, cluster_ranks
+from flashhead_edge.index.centroids import fit_centroids
 from flashhead_edge.index.dense import dense_argmax
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
@@ -21,7 +22,7 @@ from tests.tiny_heads import random_head, random_states
 VOCAB, WIDTH = 301, 24
 HEAD = random_head(VOCAB, WIDTH)
 STATES = random_states(400, WIDTH)
-SMALL = IndexOptions(cluster_size=8, always_scored=16, refinements=4)
+SMALL = IndexOptions(cluster_size=8, always_scored=16)
 
 
 def build(
@@ -40,13 +41,12 @@ def cluster_of(index: HeadIndex) -> np.ndarray:
 def containment(head: LmHead, index: HeadIndex, states: np.ndarray, probes: int) -> float:
     """Share of states whose dense token is among the candidates."""
     tokens = dense_argmax(head, torch.from_numpy(states))
-    bias = 0 if index.centroid_bias is None else index.centroid_bias
     ranks = cluster_ranks(
         torch.from_numpy(states),
         tokens,
         torch.from_numpy(cluster_of(index)).long(),
         torch.from_numpy(index.centroids),
-        torch.from_numpy(index.selection_offset + bias),
+        torch.from_numpy(index.selection_offset + index.centroid_bias),
     )
     return float((ranks < probes).float().mean())
 
@@ -67,8 +67,8 @@ def check_index(index: HeadIndex, vocab: int, always: tuple[int, ...] = ()) -> N
     assert index.token_order.dtype == np.int32
     assert sorted(index.token_order[index.token_order >= 0]) == list(range(vocab))
     assert index.centroids.shape == (clusters, index.hidden_size)
-    assert index.selection_offset.shape == index.cluster_variance.shape == (clusters,)
-    for array in (index.centroids, index.selection_offset, index.cluster_variance):
+    assert index.centroid_bias.shape == index.selection_offset.shape == index.cluster_variance.shape == (clusters,)
+    for array in (index.centroids, index.centroid_bias, index.selection_offset, index.cluster_variance):
         assert array.dtype == np.float32
         assert np.isfinite(array).all()
     assert (index.cluster_variance >= 0).all()
@@ -96,7 +96,6 @@ def test_any_shape(vocab: int, size: int, slots: int, always: set[int], bias: bo
     head = random_head(vocab, 16, bias=bias)
     index = build(head, random_states(30, 16), cluster_size=size, always_scored=slots, always=tuple(always), rounds=2)
     check_index(index, vocab, tuple(always))
-    assert (index.centroid_bias is not None) is bias
     room = -(-max(slots, len(always)) // index.cluster_size) * index.cluster_size
     assert len(index.always_scored) <= index.num_always_clusters * index.cluster_size <= room
 
@@ -132,7 +131,7 @@ def test_always_scored_tokens_are_moved_not_copied() -> None:
 
 
 def test_emptied_clusters_are_opened_last() -> None:
-    """Control tokens resemble each other: where all of a cluster move out, its centroid scores 0, others less."""
+    """Control tokens resemble each other: where all of a cluster move out, it has nothing to open it for."""
     random = np.random.default_rng(0)
     mean = random.normal(size=WIDTH).astype(np.float32)
     rows = (random.normal(size=(512, WIDTH)) * 0.3 - mean).astype(np.float32)
@@ -141,7 +140,7 @@ def test_emptied_clusters_are_opened_last() -> None:
     index = build(LmHead(rows), states, always=tuple(range(16)))
     empty = np.flatnonzero((index.token_order[: index.num_clusters] < 0).all(axis=1))
     assert len(empty) == 2
-    scores = states @ index.centroids.T + index.selection_offset
+    scores = states @ index.centroids.T + index.centroid_bias + index.selection_offset
     assert set(np.argsort(scores, axis=1)[:, :2].ravel()) == set(empty)
 
 
@@ -166,7 +165,7 @@ def test_slots_go_to_the_tokens_most_missed() -> None:
         tokens,
         torch.from_numpy(cluster_of(base)).long(),
         torch.from_numpy(base.centroids),
-        torch.from_numpy(base.selection_offset),
+        torch.from_numpy(base.selection_offset + base.centroid_bias),
     )
     missed = torch.bincount(tokens[ranks >= 3], minlength=VOCAB)
     index = build(always_scored=16)
@@ -176,48 +175,41 @@ def test_slots_go_to_the_tokens_most_missed() -> None:
     assert containment(HEAD, index, STATES, 3) > containment(HEAD, base, STATES, 3)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_centroids_are_means_of_the_members_that_stayed(bias: bool) -> None:
-    head = random_head(VOCAB, WIDTH, bias=bias)
-    index = build(head, always=(3, 4))
-    for cluster, order in enumerate(index.token_order[: index.num_clusters]):
-        members = order[order >= 0]
-        if len(members):
-            np.testing.assert_allclose(index.centroids[cluster], head.rows[members].mean(axis=0), rtol=1e-4, atol=1e-6)
-            if bias:
-                assert index.centroid_bias[cluster] == pytest.approx(head.bias[members].mean(), rel=1e-4, abs=1e-6)
+def test_clusters_that_lost_tokens_are_fitted_again() -> None:
+    """The index is as if its clusters had never held the tokens that moved out."""
+    index = build(always=(3, 4))
+    own = torch.from_numpy(index.token_order[: index.num_clusters].astype(np.int64))
+    fitted = fit_centroids(HEAD, torch.from_numpy(STATES), own, prior_states=SMALL.prior_states)
+    np.testing.assert_allclose(index.centroids, fitted.rows, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(index.centroid_bias, fitted.bias, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(index.selection_offset, fitted.selection_offset, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(index.cluster_variance, fitted.variance, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("count", [500, 20], ids=["many states", "fewer states than width"])
-def test_variance_and_offset_are_what_they_say(count: int) -> None:
-    states = random_states(count, WIDTH)
-    index = build(states=states, rank=WIDTH, always=(3,), spread_weight=0.7)
-    for cluster, order in enumerate(index.token_order[: index.num_clusters]):
-        members = order[order >= 0]
-        errors = states.astype(np.float64) @ (HEAD.rows[members] - index.centroids[cluster]).T
-        expected = np.square(errors).mean() if len(members) else 0.0
-        assert index.cluster_variance[cluster] == pytest.approx(expected, rel=1e-3, abs=1e-6)
-        if len(members):
-            assert index.selection_offset[cluster] == pytest.approx(0.7 * expected**0.5, rel=1e-3, abs=1e-3)
+def test_fitted_centroids_contain_more_than_mean_rows() -> None:
+    head, states, unseen = low_rank_problem(2)
+    fitted, means = (
+        containment(head, build(head, states, cluster_size=16, always_scored=0, prior_states=prior), unseen, 4)
+        for prior in (1.0, 1e12)
+    )
+    assert fitted > means + 0.05
 
 
 def test_activation_aware_clusters_contain_more_than_euclidean_ones() -> None:
     head, states, unseen = low_rank_problem()
     isotropic = np.random.default_rng(1).normal(size=states.shape).astype(np.float32)  # every direction counts the same
-    plain = {"cluster_size": 16, "always_scored": 0, "spread_weight": 0.0}
+    plain = {"cluster_size": 16, "always_scored": 0, "prior_states": 1e12}
     aware, euclidean = (containment(head, build(head, s, **plain), unseen, 4) for s in (states, isotropic))
     assert aware > euclidean + 0.3
     assert aware > 0.7
 
 
-def test_refinement_rounds_and_slots_contain_more() -> None:
+def test_slots_contain_more() -> None:
     head, states, unseen = low_rank_problem(1)
-    least = {"cluster_size": 16, "always_scored": 0, "rounds": 0, "refinements": 0}
-    rough, fine, slots = (
-        containment(head, build(head, states, **least | more), unseen, 2)
-        for more in ({}, {"rounds": 6, "refinements": 16}, {"rounds": 6, "refinements": 16, "always_scored": 100})
+    none, some = (
+        containment(head, build(head, states, cluster_size=16, always_scored=slots), unseen, 2) for slots in (0, 100)
     )
-    assert rough < fine < slots
+    assert some > none + 0.02
 
 
 def test_a_bias_takes_part_in_choosing() -> None:
@@ -268,11 +260,10 @@ def test_the_probes_are_checked(probes: int) -> None:
         {"alpha": -0.1},
         {"alpha": 1.1},
         {"alpha": float("nan")},
-        {"spread_weight": -1.0},
-        {"spread_weight": float("nan")},
+        {"prior_states": 0.0},
+        {"prior_states": float("nan")},
         {"always_scored": -1},
         {"rounds": -1},
-        {"refinements": -1},
     ],
     ids=str,
 )
@@ -313,4 +304,4 @@ def test_states_must_say_something() -> None:
 def test_progress_tells_every_stage() -> None:
     stages: list[str] = []
     build_index(HEAD, STATES, SMALL, num_probes=3, progress=lambda stage, done, total: stages.append(stage))
-    assert list(dict.fromkeys(stages)) == ["clustering", "refining clusters", "scoring densely"]
+    assert list(dict.fromkeys(stages)) == ["clustering", "fitting centroids"]

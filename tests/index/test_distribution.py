@@ -31,7 +31,7 @@ def index():
     return HeadIndex(
         token_order=np.array([[0, 1], [2, 3], [4, -1], [5, 6]], np.int32),
         centroids=np.zeros((3, 4), np.float32),
-        centroid_bias=None,
+        centroid_bias=np.zeros(3, np.float32),
         selection_offset=np.zeros(3, np.float32),
         cluster_variance=np.array([9.0, 2.0, 4.0], np.float32),
         vocab_size=7,
@@ -66,7 +66,7 @@ def test_scale_and_softcap_change_the_variance(index):
 
 def test_padding_and_a_cluster_without_tokens_have_no_mass(index):
     order = np.array([[0, 1], [2, 3], [-1, -1], [4, 5]], np.int32)
-    index = HeadIndex(order, index.centroids, None, index.selection_offset, index.cluster_variance, 6)
+    index = HeadIndex(order, index.centroids, index.centroid_bias, index.selection_offset, index.cluster_variance, 6)
     output = HeadOutput(
         np.array([0]),
         np.array([[0, 1, -1, -1, 4, 5]]),

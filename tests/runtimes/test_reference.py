@@ -30,10 +30,7 @@ def by_definition(
         logit = product * head.logit_scale
         return logit if head.logit_softcap is None else head.logit_softcap * math.tanh(logit / head.logit_softcap)
 
-    products = [
-        dot(row) + (0.0 if index.centroid_bias is None else float(index.centroid_bias[k]))
-        for k, row in enumerate(centroids)
-    ]
+    products = [dot(row) + float(index.centroid_bias[k]) for k, row in enumerate(centroids)]
     ranked = sorted(range(len(products)), key=lambda k: -(products[k] + float(index.selection_offset[k])))
     opened = [*ranked[:probes], *range(index.num_clusters, len(index.token_order))]
     logits = {

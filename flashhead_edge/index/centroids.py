@@ -1,0 +1,158 @@
+r"""What stage 1 knows of a cluster: a row and a bias that predict the greatest logit among its members.
+
+The published method scores a cluster by the mean of its members' rows. That predicts the members' *mean* logit, while
+a cluster is worth opening for its *best* one. Over calibration states h the best product of cluster k,
+``m_k(h) = max_i w_i . h``, is known, so its best affine prediction is a ridge regression (Hoerl & Kennard, 1970) which
+is shrunk to the mean row c_k instead of to zero::
+
+    min over (d, b) of  sum_h (m_k(h) - (c_k + d) . h - b)^2 + prior_states s |(d, b / u)|^2
+
+with u the mean norm of the states and s the mean square of a coordinate of (h, u).
+
+All clusters share one Gram matrix: a single factorisation solves all of them, and the products need a single pass over
+the vocabulary. At run time nothing changes but the numbers: on Gemma 3 270M a given containment needs less than half
+the opened clusters that mean rows need.
+
+For the distribution over the whole vocabulary a cluster's score should say its mass instead. With
+``a_k(h) = log mean_i exp(w_i . h)`` (of logits, so with the head's scale), the mean of ``a_k`` less the prediction
+moves the bias from the one to the other; it is taken back by ``selection_offset`` when clusters are chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flashhead_edge.lm_head import LmHead
+from flashhead_edge.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    import torch
+
+#: Products held at a time, in numbers: 64 MB.
+_PRODUCTS_AT_ONCE = 1 << 24
+#: Bias of a cluster without tokens: it is opened after every other and has no mass.
+EMPTY = -1e30
+
+
+@dataclass(frozen=True)
+class Centroids:
+    """Stage 1 of a two-stage head; ``rows @ h + bias + selection_offset`` predicts a cluster's greatest product.
+
+    Attributes:
+        rows: [K, H] float32.
+        bias: [K] float32; with it a score is the logarithm of the members' mean exponential, on average over states.
+        selection_offset: [K] float32.
+        variance: Mean square of the score's error as that logarithm, [K] float32.
+        tokens: Token of the greatest product among these clusters for every state, [N] int64.
+    """
+
+    rows: torch.Tensor
+    bias: torch.Tensor
+    selection_offset: torch.Tensor
+    variance: torch.Tensor
+    tokens: torch.Tensor
+
+
+def fit_centroids(
+    head: LmHead,
+    states: torch.Tensor,
+    members: torch.Tensor,
+    *,
+    prior_states: float,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Centroids:
+    """Fit the centroids of clusters to calibration states.
+
+    Args:
+        head: The dense head.
+        states: Calibration states, [N, H] float32.
+        members: Members of each cluster, [K, C] int64, -1 in empty slots.
+        prior_states: Weight of the mean rows, as a number of states.
+        device: torch device for the products.
+        progress: Told of every block of clusters.
+
+    Returns:
+        The centroids, on the CPU.
+    """
+    import torch
+
+    states = states.to(device)
+    count, width = states.shape
+    norm = states.norm(dim=1).mean()
+    inputs = torch.cat([states, norm.expand(count, 1)], dim=1)
+    gram = (inputs.T @ inputs).double() / count
+    gram.diagonal().add_(prior_states / count * gram.diagonal().mean())
+    solver = torch.linalg.cholesky(gram)
+
+    parts: list[tuple[torch.Tensor, ...]] = []
+    best = torch.full((count,), -torch.inf, device=device)
+    tokens = torch.zeros(count, dtype=torch.int64, device=device)
+    every = torch.arange(count, device=device)
+    step = max(1, _PRODUCTS_AT_ONCE // (count * members.shape[1]))
+    for start in range(0, len(members), step):
+        block = members[start : start + step].to(device)
+        prior = torch.cat(mean_rows(head, block, norm.item()), dim=1)
+        products = _products(head, states, block)
+        greatest = products.amax(dim=2)
+        lead, cluster = greatest.max(dim=1)
+        slot = products[every, cluster].argmax(dim=1)
+        tokens = torch.where(lead > best, block[cluster, slot], tokens)
+        best = torch.maximum(lead, best)
+
+        empty = (block < 0).all(dim=1)
+        error = (greatest - inputs @ prior.T).masked_fill_(empty, 0)
+        change = torch.cholesky_solve((inputs.T @ error).double() / count, solver).float().T
+        fitted = prior + change
+        predicted = inputs @ fitted.T
+        rest = (_log_mean_exp(products, greatest, block, head.logit_scale) - predicted).masked_fill_(empty, 0)
+        shift = rest.mean(dim=0)
+        variance = rest.var(dim=0, correction=0)
+        bias = (fitted[:, width] * norm + shift).masked_fill_(empty, EMPTY)
+        parts.append(tuple(part.cpu() for part in (fitted[:, :width], bias, -shift, variance)))
+        progress("fitting centroids", min(start + step, len(members)), len(members))
+    rows, bias, offset, variance = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Centroids(rows, bias, offset, variance, tokens.cpu())
+
+
+def mean_rows(head: LmHead, members: torch.Tensor, unit: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means of the members' rows [K, H] and, divided by ``unit``, of their biases [K, 1]; zero without members."""
+    import torch
+
+    count = (members >= 0).sum(dim=1, keepdim=True).clamp(min=1)
+    ids = members.clamp(min=0)
+    rows = torch.zeros((len(members), head.hidden_size), device=members.device)
+    for column, filled in zip(ids.T, (members >= 0).T, strict=True):
+        rows += _rows(head, column) * filled.unsqueeze(1)
+    bias = torch.zeros((len(members), 1), device=members.device)
+    if head.bias is not None:
+        biases = torch.from_numpy(head.bias).to(members.device)[ids].masked_fill(members < 0, 0)
+        bias = biases.sum(dim=1, keepdim=True) / unit / count
+    return rows / count, bias
+
+
+def _rows(head: LmHead, ids: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(head.rows)[ids.cpu()].to(ids.device)
+
+
+def _products(head: LmHead, states: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
+    """Products of all members with all states, bias included, [N, K, C]; minus infinity in empty slots."""
+    import torch
+
+    ids = members.clamp(min=0).view(-1)
+    products = states @ _rows(head, ids).T
+    if head.bias is not None:
+        products += torch.from_numpy(head.bias).to(ids.device)[ids]
+    products = products.view(len(states), *members.shape)
+    holes = members < 0
+    return products.masked_fill_(holes, -torch.inf) if holes.any() else products
+
+
+def _log_mean_exp(products: torch.Tensor, greatest: torch.Tensor, members: torch.Tensor, scale: float) -> torch.Tensor:
+    """``log(mean(exp(scale * product))) / scale`` over the members, [N, K]; uses the products up."""
+    count = (members >= 0).sum(dim=1).clamp(min=1)
+    total = products.sub_(greatest.unsqueeze(2)).mul_(scale).exp_().sum(dim=2)
+    return greatest + (total.log() - count.log()) / scale
