@@ -107,7 +107,7 @@ def build_index(
         options: How to cluster.
         always: Ids that must be scored at every step (EOS, control tokens); the most missed tokens of the
             calibration states fill what is left of ``options.always_scored``.
-        num_probes: P at which the misses are counted.
+        num_probes: P that the centroids are fitted for and misses are counted at.
         device: torch device for the clustering, "cpu" or "cuda".
         progress: Told of every stage.
 
@@ -140,13 +140,13 @@ def build_index(
     )
     count = max(_LEAST_STATES, _MULTIPLICATIONS // (head.vocab_size * head.hidden_size))
     sample = _sample(calibration, count, options.seed)
-    fit = partial(fit_centroids, head, sample, prior_states=options.prior_states, device=device)
+    fit = partial(fit_centroids, head, sample, num_probes=num_probes, prior_states=options.prior_states, device=device)
     centroids = fit(members, progress=progress)
     missed = _missed_tokens(head, sample, members, centroids, num_probes)
     order = _with_always_scored(members, always, missed, options.always_slots(head.vocab_size))
     changed = (order[:num_clusters] != members).any(dim=1)
     if changed.any():
-        left = fit(order[:num_clusters][changed])
+        left = fit(order[:num_clusters][changed], threshold=centroids.threshold)
         for name in ("rows", "bias", "selection_offset", "variance"):
             getattr(centroids, name)[changed] = getattr(left, name)
     return HeadIndex(

@@ -2,16 +2,12 @@ r"""What stage 1 knows of a cluster: a row and a bias that predict the greatest 
 
 The published method scores a cluster by the mean of its members' rows. That predicts the members' *mean* logit, while
 a cluster is worth opening for its *best* one. Over calibration states h the best product of cluster k,
-``m_k(h) = max_i w_i . h``, is known, so its best affine prediction is a ridge regression (Hoerl & Kennard, 1970) which
-is shrunk to the mean row c_k instead of to zero::
+``m_k(h) = max_i w_i . h``, is known, so its best affine prediction is a regression, shrunk to the mean row. It is
+solved for all states first, and then again with weights: what matters is to be right where the cluster stands near
+the P-th best one, so a state weighs ``sigmoid(m_k(h) - m_(P)(h))``, and the first solution is kept elsewhere.
 
-    min over (d, b) of  sum_h (m_k(h) - (c_k + d) . h - b)^2 + prior_states s |(d, b / u)|^2
-
-with u the mean norm of the states and s the mean square of a coordinate of (h, u).
-
-All clusters share one Gram matrix: a single factorisation solves all of them, and the products need a single pass over
-the vocabulary. At run time nothing changes but the numbers: on Gemma 3 270M a given containment needs less than half
-the opened clusters that mean rows need.
+At run time nothing changes but the numbers; all products are computed once. On Gemma 3 270M a given containment needs
+less than half of the opened clusters that mean rows need.
 
 For the distribution over the whole vocabulary a cluster's score should say its mass instead. With
 ``a_k(h) = log mean_i exp(w_i . h)`` (of logits, so with the head's scale), the mean of ``a_k`` less the prediction
@@ -23,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flashhead_edge.index.regression import StateRegression
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.progress import Progress, no_progress
 
@@ -31,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Products held at a time, in numbers: 64 MB.
 _PRODUCTS_AT_ONCE = 1 << 24
+#: Weight of the first solution's predictions where the cluster does not compete.
+_PRIOR_WEIGHT = 0.1
 #: Bias of a cluster without tokens: it is opened after every other and has no mass.
 EMPTY = -1e30
 
@@ -43,8 +42,9 @@ class Centroids:
         rows: [K, H] float32.
         bias: [K] float32; with it a score is the logarithm of the members' mean exponential, on average over states.
         selection_offset: [K] float32.
-        variance: Mean square of the score's error as that logarithm, [K] float32.
+        variance: Variance of the score's error as that logarithm, [K] float32.
         tokens: Token of the greatest product among these clusters for every state, [N] int64.
+        threshold: Greatest product of the P-th best cluster for every state, [N] float32.
     """
 
     rows: torch.Tensor
@@ -52,6 +52,7 @@ class Centroids:
     selection_offset: torch.Tensor
     variance: torch.Tensor
     tokens: torch.Tensor
+    threshold: torch.Tensor
 
 
 def fit_centroids(
@@ -59,7 +60,9 @@ def fit_centroids(
     states: torch.Tensor,
     members: torch.Tensor,
     *,
+    num_probes: int,
     prior_states: float,
+    threshold: torch.Tensor | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Centroids:
@@ -69,7 +72,9 @@ def fit_centroids(
         head: The dense head.
         states: Calibration states, [N, H] float32.
         members: Members of each cluster, [K, C] int64, -1 in empty slots.
+        num_probes: P, the clusters that will be opened.
         prior_states: Weight of the mean rows, as a number of states.
+        threshold: What the clusters compete with at every state, [N], where these are not all of them.
         device: torch device for the products.
         progress: Told of every block of clusters.
 
@@ -79,41 +84,45 @@ def fit_centroids(
     import torch
 
     states = states.to(device)
+    regression = StateRegression(states, prior_states)
     count, width = states.shape
-    norm = states.norm(dim=1).mean()
-    inputs = torch.cat([states, norm.expand(count, 1)], dim=1)
-    gram = (inputs.T @ inputs).double() / count
-    gram.diagonal().add_(prior_states / count * gram.diagonal().mean())
-    solver = torch.linalg.cholesky(gram)
-
-    parts: list[tuple[torch.Tensor, ...]] = []
+    greatest = torch.empty((count, len(members)), device=device)
+    excess = torch.empty((count, len(members)), device=device, dtype=torch.float16)  # log mean exp less greatest
     best = torch.full((count,), -torch.inf, device=device)
     tokens = torch.zeros(count, dtype=torch.int64, device=device)
-    every = torch.arange(count, device=device)
     step = max(1, _PRODUCTS_AT_ONCE // (count * members.shape[1]))
     for start in range(0, len(members), step):
         block = members[start : start + step].to(device)
-        prior = torch.cat(mean_rows(head, block, norm.item()), dim=1)
         products = _products(head, states, block)
-        greatest = products.amax(dim=2)
-        lead, cluster = greatest.max(dim=1)
-        slot = products[every, cluster].argmax(dim=1)
+        highest = products.amax(dim=2)
+        lead, cluster = highest.max(dim=1)
+        slot = products[torch.arange(count, device=device), cluster].argmax(dim=1)
         tokens = torch.where(lead > best, block[cluster, slot], tokens)
         best = torch.maximum(lead, best)
-
-        empty = (block < 0).all(dim=1)
-        error = (greatest - inputs @ prior.T).masked_fill_(empty, 0)
-        change = torch.cholesky_solve((inputs.T @ error).double() / count, solver).float().T
-        fitted = prior + change
-        predicted = inputs @ fitted.T
-        rest = (_log_mean_exp(products, greatest, block, head.logit_scale) - predicted).masked_fill_(empty, 0)
-        shift = rest.mean(dim=0)
-        variance = rest.var(dim=0, correction=0)
-        bias = (fitted[:, width] * norm + shift).masked_fill_(empty, EMPTY)
-        parts.append(tuple(part.cpu() for part in (fitted[:, :width], bias, -shift, variance)))
+        greatest[:, start : start + step] = highest
+        excess[:, start : start + step] = _log_mean_exp_excess(products, highest, block, head.logit_scale)
         progress("fitting centroids", min(start + step, len(members)), len(members))
-    rows, bias, offset, variance = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Centroids(rows, bias, offset, variance, tokens.cpu())
+    if threshold is None:
+        chunks = greatest.split(max(1, _PRODUCTS_AT_ONCE // len(members)))
+        threshold = torch.cat([chunk.topk(num_probes, dim=1).values[:, -1] for chunk in chunks])
+    threshold = threshold.to(device)
+
+    parts: list[tuple[torch.Tensor, ...]] = []
+    step = max(1, _PRODUCTS_AT_ONCE // count)
+    for start in range(0, len(members), step):
+        block = members[start : start + step].to(device)
+        empty = (block < 0).all(dim=1)
+        prior = torch.cat(mean_rows(head, block, regression.unit), dim=1)
+        target = greatest[:, start : start + step].masked_fill(empty, 0)
+        fitted = regression.fit(target, prior)
+        weights = ((target - threshold.unsqueeze(1)) * head.logit_scale).sigmoid_()
+        fitted = regression.refit(target, weights, fitted, _PRIOR_WEIGHT).masked_fill_(empty.unsqueeze(1), 0)
+        rest = target - regression.predict(fitted) + excess[:, start : start + step].masked_fill(empty, 0)
+        shift = rest.mean(dim=0)
+        bias = (fitted[:, width] * regression.unit + shift).masked_fill_(empty, EMPTY)
+        parts.append((fitted[:, :width], bias, -shift, rest.var(dim=0, correction=0)))
+    rows, bias, offset, variance = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return Centroids(rows, bias, offset, variance, tokens.cpu(), threshold.cpu())
 
 
 def mean_rows(head: LmHead, members: torch.Tensor, unit: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,8 +160,10 @@ def _products(head: LmHead, states: torch.Tensor, members: torch.Tensor) -> torc
     return products.masked_fill_(holes, -torch.inf) if holes.any() else products
 
 
-def _log_mean_exp(products: torch.Tensor, greatest: torch.Tensor, members: torch.Tensor, scale: float) -> torch.Tensor:
-    """``log(mean(exp(scale * product))) / scale`` over the members, [N, K]; uses the products up."""
+def _log_mean_exp_excess(
+    products: torch.Tensor, greatest: torch.Tensor, members: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """``log(mean(exp(scale * product))) / scale`` less the greatest product, [N, K]; uses the products up."""
     count = (members >= 0).sum(dim=1).clamp(min=1)
     total = products.sub_(greatest.unsqueeze(2)).mul_(scale).exp_().sum(dim=2)
-    return greatest + (total.log() - count.log()) / scale
+    return (total.log() - count.log()) / scale
