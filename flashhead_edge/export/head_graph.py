@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 HEAD_OUTPUTS = ("token_ids", "candidate_ids", "candidate_logits", "cluster_scores")
 
-#: Widened rows of a piece of stage 2, in bytes; some pieces at a time stay in a last-level cache.
-_PIECE_BYTES = 9 << 20
+#: Widened rows of a piece of stage 2, in bytes: what stays in the second-level caches of two cores.
+_PIECE_BYTES = 5 << 18
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ def two_stage_graph(tables: HeadTables) -> onnx.ModelProto:
 def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, opened: int) -> str:
     """Stage 2: products of the opened clusters' rows with the state, [B, M].
 
-    Rows are gathered, widened and multiplied in pieces that stay in the processor's cache between the three: 1.25 ms
-    against 1.96 ms for 13,800 fp16 rows of 640 on two cores. The first piece bears the contract's node names.
+    Rows are gathered, widened and multiplied in pieces that stay in the processor's cache between the three. Within a
+    model, where the rows come from memory, pieces of 1 to 1.5 MB shorten a decode step by a sixth against pieces of
+    9 MB (Gemma 3 270M, 9,300 rows, two cores); the first piece bears the contract's node names.
     """
     _, size, width = tables.rows.shape
     graph.external(tables.rows)

@@ -14,7 +14,7 @@ BODY_PRECISIONS = ("int4", "int8", "fp32")
 
 #: A vocabulary this large is scored through a smaller part of itself.
 _LARGE_VOCABULARY = 100_000
-_REDUCTION_LARGE, _REDUCTION_SMALL = 10.6, 9.5
+_REDUCTION_LARGE, _REDUCTION_SMALL = 13.0, 9.5
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class IndexOptions:
         seed: Seed of everything random.
     """
 
-    cluster_size: int = 48
+    cluster_size: int = 32
     num_clusters_override: int | None = None
     always_scored: int | None = None
     alpha: float = 0.5
@@ -84,7 +84,7 @@ class IndexOptions:
                 "The cluster size is out of range.",
                 found=self.cluster_size,
                 expected=f"1 to {vocab_size // 2} (half the vocabulary)",
-                hint="48 suits most vocabularies",
+                hint="32 suits most vocabularies",
             )
         return -(-vocab_size // self.cluster_size)
 
