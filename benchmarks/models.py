@@ -31,10 +31,16 @@ def model_file(name: str) -> Path:
 
 
 def bundle_of(name: str, options: ExportOptions | None = None, *, label: str = "bundle") -> Bundle:
-    """The bundle of a model, exported on first use."""
+    """The bundle of a model, exported on first use and when the options have changed."""
+    options = options or ExportOptions()
     output = WORK / f"{name}-{label}"
     try:
-        return Bundle.open(output)
+        bundle = Bundle.open(output)
     except BundleError:
-        with StageProgress() as progress:
-            return export_bundle(model_file(name), output, options, force=True, progress=progress)
+        pass
+    else:
+        index, vocab = bundle.manifest.index, bundle.manifest.vocab_size
+        if (index.num_clusters, index.num_probes) == (options.index.num_clusters(vocab), options.probes(vocab)):
+            return bundle
+    with StageProgress() as progress:
+        return export_bundle(model_file(name), output, options, force=True, progress=progress)

@@ -1,8 +1,9 @@
 r"""The two-stage head's distribution over the whole vocabulary.
 
-Candidates have exact logits. Of a cluster that stayed closed only the score s of its centroid is known, and offline the
-variance v of its members' logits around it. With the members' logits taken as normal, ``l_i ~ N(s, v)``, the mean of
-``exp(l_i)`` is ``exp(s + v / 2)``, so a closed cluster k of n_k tokens has the mass ``n_k exp(s_k + v_k / 2)`` and::
+Candidates have exact logits. Of a cluster that stayed closed only the score s is known, which predicts the logarithm of
+the mean of its members' ``exp(l_i)``, and offline the variance v of that prediction's error. With errors taken as
+normal the mean of ``exp(l_i)`` is ``exp(s + v / 2)``, so a closed cluster k of n_k tokens has the mass
+``n_k exp(s_k + v_k / 2)`` and::
 
     log Z = log(sum over candidates exp(l_i) + sum over closed clusters n_k exp(s_k + v_k / 2))
     log p_i = l_i - log Z                 for a candidate

@@ -21,9 +21,9 @@ class HeadIndex:
         token_order: Token id in each slot, -1 for padding, [T, C] int32.
         centroids: Row that stands for each cluster in stage 1, [K, H] float32.
         centroid_bias: Bias that stands for each cluster in stage 1, [K] float32.
-        selection_offset: Added to the centroids' products when clusters are chosen, and only then, [K] float32: the
-            best member of a loose cluster stands further above its centroid.
-        cluster_variance: Calibrated variance of the members' products around the centroid's score, [K] float32.
+        selection_offset: Added to the centroids' products and biases when clusters are chosen, and only then, [K]
+            float32: from the logarithm of the members' mean exponential to their greatest product.
+        cluster_variance: Calibrated variance of the error of product and bias as that logarithm, [K] float32.
         vocab_size: V.
     """
 

@@ -27,7 +27,8 @@ class StateRegression:
         self.unit = float(states.norm(dim=1).mean())
         self.inputs = torch.cat([states, torch.full_like(states[:, :1], self.unit)], dim=1)
         moments = (self.inputs.T @ self.inputs).double()
-        moments.diagonal().add_(prior_states * moments.diagonal().mean() / len(states))
+        self._pull = float(prior_states * moments.diagonal().mean() / len(states))
+        moments.diagonal().add_(self._pull)
         self._factor = torch.linalg.cholesky(moments)
 
     def fit(self, targets: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
@@ -47,15 +48,15 @@ class StateRegression:
     ) -> torch.Tensor:
         """Weighted least squares, each target with weights of its own.
 
-        Minimises ``sum_h w (target - x . c)^2 + prior_weight * sum_h (x . (c - prior))^2`` by some conjugate gradient
-        steps from the prior, preconditioned by the unweighted problem, which is factorised already (Golub & Van Loan,
-        Matrix Computations, 4th ed., section 11.5). No step size, no randomness.
+        Minimises ``sum_h w (target - x . c)^2`` and, ``prior_weight`` times, what :meth:`fit` would lose by leaving
+        the prior, by conjugate gradient steps from there, preconditioned by the unweighted problem, which is
+        factorised already (Golub & Van Loan, Matrix Computations, 4th ed., section 11.5). No step size, no randomness.
 
         Args:
             targets: [N, K] float32.
             weights: [N, K] float32, 0 to 1.
             prior: Coefficients to start from and stay near, [K, H + 1] float32.
-            prior_weight: Weight of a state's prediction by the prior.
+            prior_weight: Weight of the prior at every state.
 
         Returns:
             [K, H + 1] float32.
@@ -63,7 +64,7 @@ class StateRegression:
         import torch
 
         def gradient(coefficients: torch.Tensor) -> torch.Tensor:
-            total = torch.zeros_like(coefficients)
+            total = prior_weight * self._pull * coefficients
             for start in range(0, len(self.inputs), _STATES_AT_ONCE):
                 rows = slice(start, start + _STATES_AT_ONCE)
                 weighted = self.inputs[rows] @ coefficients.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,10 @@ def test_clusters_that_lost_tokens_are_fitted_again() -> None:
     """The index is as if its clusters had never held the tokens that moved out."""
     index = build(always=(3, 4))
     own = torch.from_numpy(index.token_order[: index.num_clusters].astype(np.int64))
-    fitted = fit_centroids(HEAD, torch.from_numpy(STATES), own, prior_states=SMALL.prior_states)
+    before = build(always_scored=0).token_order.astype(np.int64)
+    states = torch.from_numpy(STATES)
+    fit = partial(fit_centroids, HEAD, states, num_probes=3, prior_states=SMALL.prior_states)
+    fitted = fit(own, threshold=fit(torch.from_numpy(before)).threshold)
     np.testing.assert_allclose(index.centroids, fitted.rows, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(index.centroid_bias, fitted.bias, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(index.selection_offset, fitted.selection_offset, rtol=1e-4, atol=1e-4)
@@ -187,7 +191,10 @@ def test_clusters_that_lost_tokens_are_fitted_again() -> None:
 
 
 def test_fitted_centroids_contain_more_than_mean_rows() -> None:
+    """Where rows differ in length, a cluster's best logit is a long row's, and its mean row says little of it."""
     head, states, unseen = low_rank_problem(2)
+    lengths = np.random.default_rng(0).lognormal(sigma=0.7, size=(head.vocab_size, 1)).astype(np.float32)
+    head = LmHead(head.rows * lengths)
     fitted, means = (
         containment(head, build(head, states, cluster_size=16, always_scored=0, prior_states=prior), unseen, 4)
         for prior in (1.0, 1e12)

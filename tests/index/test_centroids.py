@@ -11,6 +11,7 @@ import torch
 from flashhead_edge.index import centroids as module
 from flashhead_edge.index.centroids import EMPTY, Centroids, fit_centroids, mean_rows
 from flashhead_edge.index.dense import dense_argmax
+from flashhead_edge.index.regression import StateRegression
 from flashhead_edge.lm_head import LmHead
 from tests.tiny_heads import random_head, random_states
 
@@ -27,7 +28,8 @@ def clusters_of(vocab: int = VOCAB, clusters: int = CLUSTERS) -> torch.Tensor:
 
 
 def fit(head: LmHead, *, states: np.ndarray = STATES, prior_states: float = 5.0) -> Centroids:
-    return fit_centroids(head, torch.from_numpy(states), clusters_of(head.vocab_size), prior_states=prior_states)
+    members = clusters_of(head.vocab_size)
+    return fit_centroids(head, torch.from_numpy(states), members, num_probes=4, prior_states=prior_states)
 
 
 def products_of(head: LmHead, members: torch.Tensor) -> np.ndarray:
@@ -39,24 +41,24 @@ def products_of(head: LmHead, members: torch.Tensor) -> np.ndarray:
 HEADS = [random_head(VOCAB, WIDTH), random_head(VOCAB, WIDTH, bias=True, logit_scale=0.25)]
 
 
-@pytest.mark.parametrize("head", HEADS, ids=["plain", "bias and scale"])
-@pytest.mark.parametrize("prior_states", [1.0, 50.0])
-def test_they_are_ridge_regressions_of_the_greatest_product(head: LmHead, prior_states: float) -> None:
-    """Against least squares over the states and, as more rows, what pulls to the mean row."""
-    found = fit(head, prior_states=prior_states)
-    unit = np.linalg.norm(STATES, axis=1).mean()
-    inputs = np.concatenate([STATES, np.full((len(STATES), 1), unit)], axis=1).astype(np.float64)
-    pull = np.sqrt(prior_states * np.square(inputs).mean()) * np.eye(WIDTH + 1)
-    for k, own in enumerate(clusters_of()[:CLUSTERS]):
-        ids = own[own >= 0].numpy()
-        mean = np.append(head.rows[ids].mean(axis=0), 0 if head.bias is None else head.bias[ids].mean() / unit)
-        system = np.concatenate([inputs, pull])
-        target = np.concatenate([products_of(head, own).max(axis=1), pull @ mean])
-        expected = np.linalg.lstsq(system, target, rcond=None)[0]
-        np.testing.assert_allclose(found.rows[k], expected[:-1], rtol=1e-3, atol=1e-3)
-        assert float(found.bias[k] + found.selection_offset[k]) == pytest.approx(
-            expected[-1] * unit, rel=1e-3, abs=1e-3
-        )
+def test_they_lean_to_the_states_where_their_cluster_competes() -> None:
+    """Predictions of the greatest product err less there than those of a plain regression, and more elsewhere."""
+    head = random_head(600, WIDTH)
+    states = torch.from_numpy(random_states(3000, WIDTH))
+    members = clusters_of(600)[:CLUSTERS]
+    found = fit_centroids(head, states, members, num_probes=4, prior_states=1.0)
+    greatest = torch.stack([(states @ torch.from_numpy(head.rows[own[own >= 0]]).T).amax(dim=1) for own in members], 1)
+    regression = StateRegression(states, 1.0)
+    plain = regression.predict(regression.fit(greatest, torch.zeros(CLUSTERS, WIDTH + 1)))
+    leaning = states @ found.rows.T + found.bias + found.selection_offset
+    competes = greatest > found.threshold.unsqueeze(1)
+    torch.testing.assert_close(found.threshold, greatest.topk(4, dim=1).values[:, -1])
+
+    def error(predicted: torch.Tensor, where: torch.Tensor) -> float:
+        return float((predicted - greatest)[where].square().mean())
+
+    assert error(leaning, competes) < 0.8 * error(plain, competes)
+    assert error(leaning, ~competes) > error(plain, ~competes)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=["plain", "bias and scale"])
