@@ -22,6 +22,7 @@ The dense graph is the same tail with every slot of the table as a candidate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,45 +73,20 @@ class HeadTables:
     logit_softcap: float | None
 
 
-def two_stage_graph(tables: HeadTables) -> onnx.ModelProto:
-    """The graph of ``head.onnx``; the contract of its inputs and outputs is in docs/bundle-format.md."""
-    total, size, width = tables.rows.shape
-    clusters, probes = tables.num_clusters, tables.num_probes
-    opened = probes + total - clusters
-    graph = GraphBuilder()
-    graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
-    products = _centroid_products(graph, tables, width)
-    graph.identity(
-        graph.activate(products, "/head/centroids", scale=tables.logit_scale, softcap=tables.logit_softcap),
-        "cluster_scores",
+def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
+    """Stage 1: products of all centroids with the state, [B, K]."""
+    name = "/head/centroids/MatMul"
+    if tables.centroid_scales is None:
+        graph.external(tables.centroids)
+        return graph.node("MatMul", ["hidden_states", tables.centroids.name], name)
+    return graph.quantized_product(
+        "hidden_states", tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
     )
 
-    # Scale and soft-cap do not change the order, so clusters are chosen by products.
-    graph.external(tables.selection_offset)
-    scores = graph.node("Add", [products, tables.selection_offset.name], "/head/select/Add")
-    graph.constant("/head/select/k", np.array([probes], np.int64))
-    graph.node("TopK", [scores, "/head/select/k"], "/head/select/TopK", outputs=2, axis=1, largest=1, sorted=0)
-    chosen = "/head/select/TopK/output_1"
-    if opened > probes:
-        graph.constant("/head/select/always", np.arange(clusters, total, dtype=np.int64)[None, :])
-        graph.constant("/head/select/one", np.array([total - clusters], np.int64))
-        shape = graph.node("Concat", ["/head/batch/Shape/output_0", "/head/select/one"], "/head/select/Shape", axis=0)
-        always = graph.node("Expand", ["/head/select/always", shape], "/head/select/Expand")
-        chosen = graph.node("Concat", [chosen, always], "/head/select/Concat", axis=1)
 
-    products = _candidate_products(graph, tables, chosen, opened)
-
-    graph.constant("/head/ids/shape", np.array([0, opened * size], np.int64))
-    if tables.row_bias is not None:
-        graph.external(tables.row_bias)
-        bias = graph.node("Gather", [tables.row_bias.name, chosen], "/head/bias/Gather", axis=0)
-        bias = graph.node("Reshape", [bias, "/head/ids/shape"], "/head/bias/Reshape")
-        products = graph.node("Add", [products, bias], "/head/bias/Add")
-    graph.external(tables.token_order)
-    ids = graph.node("Gather", [tables.token_order.name, chosen], "/head/ids/Gather", axis=0)
-    ids = graph.node("Reshape", [ids, "/head/ids/shape"], "/head/ids/Reshape")
-    _finish(graph, products, ids, tables)
-    return graph.model("flashhead two-stage head", width, _outputs(opened * size, clusters))
+def _with_centroid_bias(graph: GraphBuilder, tables: HeadTables, products: str) -> str:
+    graph.external(tables.centroid_bias)
+    return graph.node("Add", [products, tables.centroid_bias.name], "/head/centroids/Add")
 
 
 def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, opened: int) -> str:
@@ -146,12 +122,65 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
     return graph.node("Squeeze", [joined, "/head/logits/axis"], "/head/logits/Squeeze")
 
 
+def two_stage_graph(
+    tables: HeadTables,
+    *,
+    centroid_products: Callable[[GraphBuilder, HeadTables, int], str] = _centroid_products,
+    candidate_products: Callable[[GraphBuilder, HeadTables, str, int], str] = _candidate_products,
+) -> onnx.ModelProto:
+    """The graph of ``head.onnx``; the contract of its inputs and outputs is in docs/bundle-format.md.
+
+    Args:
+        tables: Where the tensors lie.
+        centroid_products: Adds stage 1 for the width H; returns [B, K], without biases.
+        candidate_products: Adds stage 2 for the opened clusters' numbers, a value [B, opened], and how many they are;
+            returns [B, M], without biases.
+    """
+    total, size, width = tables.rows.shape
+    clusters, probes = tables.num_clusters, tables.num_probes
+    opened = probes + total - clusters
+    graph = GraphBuilder()
+    graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
+    products = _with_centroid_bias(graph, tables, centroid_products(graph, tables, width))
+    graph.identity(
+        graph.activate(products, "/head/centroids", scale=tables.logit_scale, softcap=tables.logit_softcap),
+        "cluster_scores",
+    )
+
+    # Scale and soft-cap do not change the order, so clusters are chosen by products.
+    graph.external(tables.selection_offset)
+    scores = graph.node("Add", [products, tables.selection_offset.name], "/head/select/Add")
+    graph.constant("/head/select/k", np.array([probes], np.int64))
+    graph.node("TopK", [scores, "/head/select/k"], "/head/select/TopK", outputs=2, axis=1, largest=1, sorted=0)
+    chosen = "/head/select/TopK/output_1"
+    if opened > probes:
+        graph.constant("/head/select/always", np.arange(clusters, total, dtype=np.int64)[None, :])
+        graph.constant("/head/select/one", np.array([total - clusters], np.int64))
+        shape = graph.node("Concat", ["/head/batch/Shape/output_0", "/head/select/one"], "/head/select/Shape", axis=0)
+        always = graph.node("Expand", ["/head/select/always", shape], "/head/select/Expand")
+        chosen = graph.node("Concat", [chosen, always], "/head/select/Concat", axis=1)
+
+    products = candidate_products(graph, tables, chosen, opened)
+
+    graph.constant("/head/ids/shape", np.array([0, opened * size], np.int64))
+    if tables.row_bias is not None:
+        graph.external(tables.row_bias)
+        bias = graph.node("Gather", [tables.row_bias.name, chosen], "/head/bias/Gather", axis=0)
+        bias = graph.node("Reshape", [bias, "/head/ids/shape"], "/head/bias/Reshape")
+        products = graph.node("Add", [products, bias], "/head/bias/Add")
+    graph.external(tables.token_order)
+    ids = graph.node("Gather", [tables.token_order.name, chosen], "/head/ids/Gather", axis=0)
+    ids = graph.node("Reshape", [ids, "/head/ids/shape"], "/head/ids/Reshape")
+    _finish(graph, products, ids, tables)
+    return graph.model("flashhead two-stage head", width, _outputs(opened * size, clusters))
+
+
 def dense_graph(tables: HeadTables) -> onnx.ModelProto:
     """A dense float32 head over the same table: every slot is a candidate, in the table's order."""
     total, size, width = tables.rows.shape
     graph = GraphBuilder()
     graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
-    products = _centroid_products(graph, tables, width)
+    products = _with_centroid_bias(graph, tables, _centroid_products(graph, tables, width))
     graph.identity(
         graph.activate(products, "/head/centroids", scale=tables.logit_scale, softcap=tables.logit_softcap),
         "cluster_scores",
@@ -175,20 +204,6 @@ def dense_graph(tables: HeadTables) -> onnx.ModelProto:
     ids = graph.node("Expand", [ids, shape], "/head/ids/Expand")
     _finish(graph, products, ids, tables)
     return graph.model("flashhead dense head", width, _outputs(total * size, tables.num_clusters))
-
-
-def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
-    """Stage 1: products of all centroids with the state, bias included."""
-    name = "/head/centroids/MatMul"
-    if tables.centroid_scales is None:
-        graph.external(tables.centroids)
-        scores = graph.node("MatMul", ["hidden_states", tables.centroids.name], name)
-    else:
-        scores = graph.quantized_product(
-            "hidden_states", tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
-        )
-    graph.external(tables.centroid_bias)
-    return graph.node("Add", [scores, tables.centroid_bias.name], "/head/centroids/Add")
 
 
 def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) -> None:
