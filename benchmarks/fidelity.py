@@ -38,7 +38,7 @@ def main() -> None:
     """Measure every model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--limit", type=int, default=4000, help="states of a model, evenly spread over all")
+    parser.add_argument("--limit", type=int, default=4000, help="states of each kind, evenly spread over all")
     arguments = parser.parse_args()
     with StageProgress() as progress:
         models = [measure(name, arguments.limit, progress) for name in arguments.models]
@@ -56,8 +56,10 @@ def measure(name: str, limit: int, progress: Progress) -> dict[str, object]:
     source = resolve_source(str(model_file(name)))
     head = read_head(source)
     states = held_out_states(*load_model(source), progress)
-    if len(states) > limit:
-        states = states.select(np.linspace(0, len(states) - 1, limit).astype(np.int64))
+    written = states.domain == CONTINUATION
+    kinds = [np.flatnonzero(~written), np.flatnonzero(written)]
+    kept = [rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(np.int64)] for rows in kinds]
+    states = states.select(np.concatenate(kept))
     scores = measure_positions(
         head, open_head(bundle), bundle.index(), states.hidden, states.next_token, progress=progress
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command("export", short_help="Turn a model into a bundle.")
 @click.argument("source")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--cluster-size", type=int, help="Tokens of a cluster.  [default: 24]")
+@click.option("--cluster-size", type=int, help="Tokens of a cluster.  [default: 32]")
 @click.option("--clusters", type=int, help="Number of clusters, instead of their size.")
 @click.option("--probes", type=int, help="Clusters opened in a step.  [default: by vocabulary]")
 @click.option("--always-scored", type=int, help="Rows scored at every step.  [default: one in a thousand]")
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--body-precision", default="int8", show_default=True, metavar="int4|int8|fp32")
 @click.option("--no-body", is_flag=True, help="Export the head alone.")
 @click.option("--max-context", type=int, default=8192, show_default=True, help="Longest context in tokens.")
-@click.option("--target", type=click.Choice(["ort"]), default="ort", show_default=True, help="Form of the graphs.")
+@click.option("--target", default="ort", show_default=True, metavar="ort|tensorrt|all", help="Form of the graphs.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="Where model and clustering compute: cpu or cuda.")
 @click.option("--revision", help="Revision of a Hub model.")
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 def export_command(source: str, output: Path | None, as_json: bool, force: bool, dry_run: bool, **choices: Any) -> None:
     """Turn a model into a bundle.
 
-    SOURCE is a Hugging Face folder, a .gguf file, or a Hub id where no such path exists.
+    SOURCE is a Hugging Face folder, a .gguf file, or a Hub id where no such path exists. --target tensorrt makes the
+    head alone, for ONNX Runtime and for TensorRT; all adds the head for TensorRT to what ort makes.
     """
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--output'.")
@@ -87,8 +88,9 @@ def _options(choices: dict[str, Any]) -> ExportOptions:
         num_probes=choices["probes"],
         centroid_precision=choices["centroid_precision"],
         cluster_precision=choices["cluster_precision"],
-        body_precision=None if choices["no_body"] else choices["body_precision"],
+        body_precision=None if choices["no_body"] or choices["target"] == "tensorrt" else choices["body_precision"],
         max_positions=choices["max_context"],
+        target=choices["target"],
         calibration=choices["calibration"],
         device=choices["device"],
         offline=choices["offline"],

@@ -24,6 +24,7 @@ from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.plan import ExportPlan, plan_export
 from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.special_tokens import special_token_ids
+from flashhead_edge.export.tensorrt_graph import write_tensorrt_head
 from flashhead_edge.export.tokenizer_files import save_tokenizer
 from flashhead_edge.files import check_free_space, new_folder
 from flashhead_edge.index.build import build_index
@@ -121,6 +122,8 @@ class _Export:
             cluster_precision=options.cluster_precision,
         )
         self._save_head(two_stage_graph(written.tables))
+        if options.target != "ort":
+            self._write_tensorrt_head(written, index)
         save_tokenizer(self._source, self._folder, tokenizer=load()[1] if load.cache_info().currsize else None)
         body = None
         if options.body_precision is not None:
@@ -142,6 +145,18 @@ class _Export:
     def _save_head(self, graph: Any) -> None:
         save_graph(graph, self._folder / layout.HEAD_GRAPH)
         check_graph(self._folder / layout.HEAD_GRAPH)
+
+    def _write_tensorrt_head(self, written: WrittenHead, index: HeadIndex) -> None:
+        """Write the head for TensorRT over the same table; int4 centroids become int8, float32 ones float16."""
+        path = write_tensorrt_head(
+            self._folder,
+            written.tables,
+            index,
+            centroid_precision="fp16" if self._options.centroid_precision == "fp32" else "int8",
+            cluster_precision="fp16",
+            name=layout.TENSORRT_HEAD_GRAPH,
+        )
+        check_graph(path)
 
     def _export_body(self, precision: str, loaded: tuple[Any, Any] | None) -> BodyInfo:
         with tempfile.TemporaryDirectory(prefix="model-", dir=self._folder) as scratch:

@@ -69,6 +69,8 @@ class ManifestWriter:
         if written.tables.row_bias is not None:
             tables[layout.ROW_BIAS] = written.tables.row_bias
         graphs = {"head": layout.HEAD_GRAPH}
+        if self.options.target != "ort":
+            graphs["head_tensorrt"] = layout.TENSORRT_HEAD_GRAPH
         if body is not None:
             graphs |= {"body": layout.BODY_GRAPH, "decode": layout.DECODE_GRAPH, "dense": layout.DENSE_GRAPH}
         return Manifest(

@@ -11,6 +11,7 @@ from flashhead_edge.index.build import IndexOptions
 CENTROID_PRECISIONS = ("int4", "int8", "fp32")
 CLUSTER_PRECISIONS = ("fp16", "fp32")
 BODY_PRECISIONS = ("int4", "int8", "fp32")
+TARGETS = ("ort", "tensorrt", "all")
 
 #: A vocabulary this large is scored through a smaller part of itself.
 _LARGE_VOCABULARY = 100_000
@@ -28,6 +29,7 @@ class ExportOptions:
         cluster_precision: "fp16" or "fp32".
         body_precision: "int4", "int8", "fp32", or None for a bundle with the head alone.
         max_positions: Cap of the context in tokens, or None for the model's own.
+        target: "ort"; or "tensorrt" or "all" for a head in the form of TensorRT too.
         calibration: "builtin", "self", a text file, or a ``.safetensors`` file of states.
         device: torch device for the model and the clustering.
         offline: Never use the network.
@@ -41,6 +43,7 @@ class ExportOptions:
     cluster_precision: str = "fp16"
     body_precision: str | None = "int8"
     max_positions: int | None = 8192
+    target: str = "ort"
     calibration: str = BUILTIN
     device: str = "cpu"
     offline: bool = False
@@ -48,7 +51,7 @@ class ExportOptions:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown precisions.
+        """Refuse unknown precisions and targets.
 
         Raises:
             OptionError: Names the option and what it can be.
@@ -57,6 +60,7 @@ class ExportOptions:
             ("centroid precision", self.centroid_precision, CENTROID_PRECISIONS),
             ("cluster precision", self.cluster_precision, CLUSTER_PRECISIONS),
             ("body precision", self.body_precision or BODY_PRECISIONS[0], BODY_PRECISIONS),
+            ("target", self.target, TARGETS),
         ):
             if value not in known:
                 raise OptionError(f"There is no {name} {value!r}.", hint=did_you_mean(value, known))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 #: Centroids are fitted to this many calibration states, and to more where the head is small enough for as many
-#: multiplications: those of 8192 states of a head of 262,144 x 640.
-_LEAST_STATES = 8192
+#: multiplications: those of 5120 states of a head of 262,144 x 640.
+_LEAST_STATES = 5120
 _MULTIPLICATIONS = _LEAST_STATES * 262_144 * 640
 
 

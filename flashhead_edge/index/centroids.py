@@ -26,8 +26,9 @@ from flashhead_edge.progress import Progress, no_progress
 if TYPE_CHECKING:
     import torch
 
-#: Products held at a time, in numbers: 64 MB.
-_PRODUCTS_AT_ONCE = 1 << 24
+#: Products held at a time, in numbers: 16 MB, which the C library reuses instead of asking the system for new pages.
+_PRODUCTS_AT_ONCE = 1 << 22
+_HALF_MAX = 65504.0
 #: Weight of the first solution's predictions where the cluster does not compete.
 _PRIOR_WEIGHT = 0.1
 #: Bias of a cluster without tokens: it is opened after every other and has no mass.
@@ -86,8 +87,9 @@ def fit_centroids(
     states = states.to(device)
     regression = StateRegression(states, prior_states)
     count, width = states.shape
-    greatest = torch.empty((count, len(members)), device=device)
-    excess = torch.empty((count, len(members)), device=device, dtype=torch.float16)  # log mean exp less greatest
+    # In half precision: rounding by a thousandth is nothing against what a linear prediction misses.
+    greatest = torch.empty((count, len(members)), device=device, dtype=torch.float16)
+    excess = torch.empty_like(greatest)  # log mean exp less greatest
     best = torch.full((count,), -torch.inf, device=device)
     tokens = torch.zeros(count, dtype=torch.int64, device=device)
     step = max(1, _PRODUCTS_AT_ONCE // (count * members.shape[1]))
@@ -99,13 +101,13 @@ def fit_centroids(
         slot = products[torch.arange(count, device=device), cluster].argmax(dim=1)
         tokens = torch.where(lead > best, block[cluster, slot], tokens)
         best = torch.maximum(lead, best)
-        greatest[:, start : start + step] = highest
+        greatest[:, start : start + step] = highest.clamp(-_HALF_MAX, _HALF_MAX)
         excess[:, start : start + step] = _log_mean_exp_excess(products, highest, block, head.logit_scale)
         progress("fitting centroids", min(start + step, len(members)), len(members))
     if threshold is None:
         chunks = greatest.split(max(1, _PRODUCTS_AT_ONCE // len(members)))
         threshold = torch.cat([chunk.topk(num_probes, dim=1).values[:, -1] for chunk in chunks])
-    threshold = threshold.to(device)
+    threshold = threshold.to(device, torch.float32)
 
     parts: list[tuple[torch.Tensor, ...]] = []
     step = max(1, _PRODUCTS_AT_ONCE // count)
@@ -113,7 +115,7 @@ def fit_centroids(
         block = members[start : start + step].to(device)
         empty = (block < 0).all(dim=1)
         prior = torch.cat(mean_rows(head, block, regression.unit), dim=1)
-        target = greatest[:, start : start + step].masked_fill(empty, 0)
+        target = greatest[:, start : start + step].float().masked_fill_(empty, 0)
         fitted = regression.fit(target, prior)
         weights = ((target - threshold.unsqueeze(1)) * head.logit_scale).sigmoid_()
         fitted = regression.refit(target, weights, fitted, _PRIOR_WEIGHT).masked_fill_(empty.unsqueeze(1), 0)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Iterations of conjugate gradients; more change containment by less than the seed does.
-_ITERATIONS = 3
+_ITERATIONS = 2
 #: States taken together where a weight is needed for every state and target.
 _STATES_AT_ONCE = 1024
 

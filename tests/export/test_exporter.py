@@ -26,6 +26,7 @@ from flashhead_edge.export.state_files import save_states
 from flashhead_edge.export.states import HiddenStates
 from flashhead_edge.index.build import IndexOptions
 from flashhead_edge.runtimes import open_head
+from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
 
 SMALL = IndexOptions(cluster_size=8)
 
@@ -62,6 +63,21 @@ def test_whole_model_writes_what_transformers_writes(
         got = list(Generator(bundle, head=head).generate(prompt, max_new_tokens=12).token_ids)
         assert got == expected[: len(got)]
         assert len(got) >= len(expected) - 1  # a final EOS may be left out
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "all"])
+def test_a_head_for_tensorrt_shares_the_table(target: str, tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:
+    folder = tiny_folder("llama", tied=True)
+    bundle = export_bundle(folder, tmp_path / "bundle", head_only(states_file, target=target))
+    graph = bundle.path / layout.TENSORRT_HEAD_GRAPH
+    assert bundle.manifest.graphs["head_tensorrt"].file == graph.name
+    assert graph.with_name(f"{graph.name}.data").stat().st_size < bundle.manifest.files[layout.HEAD_DATA].bytes / 2
+    ours = open_head(bundle)
+    states = np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
+    found, expected = OnnxRuntimeHead(graph, ours.shape).run(states), ours.run(states)
+    same = np.isclose(found.cluster_scores, expected.cluster_scores, atol=0.05, rtol=0.05).mean()
+    assert same > 0.95  # both round the centroids to int8, each in its way
+    assert (found.token_ids == expected.token_ids).mean() > 0.9
 
 
 def test_tied_bundle_holds_the_table_once(tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:
