@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from flashhead_edge.platforms.system_files import read_text
+
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 _OS_RELEASE = Path("/etc/os-release")
@@ -72,16 +74,20 @@ class HostFacts:
         return {**asdict(self), "isa_features": list(self.isa_features)}
 
 
-def host_facts() -> HostFacts:
-    """Look at this machine; nothing is imported or measured, so it takes milliseconds."""
-    cpu = parse_cpuinfo(_read(_CPUINFO))
+def host_facts(root: Path = Path("/")) -> HostFacts:
+    """Look at this machine; nothing is imported or measured, so it takes milliseconds.
+
+    Args:
+        root: Root of the file system, from which processor, memory and distribution are read.
+    """
+    cpu = parse_cpuinfo(_read(root, _CPUINFO))
     return HostFacts(
         cpu_model=cpu.model or platform.processor() or platform.machine(),
         architecture=platform.machine(),
         logical_cores=_usable_cores(),
         isa_features=cpu.features,
-        memory_bytes=_memory_bytes(),
-        os=_os_name(),
+        memory_bytes=_memory_bytes(root),
+        os=_os_name(root),
         python=platform.python_version(),
         packages=_package_versions(),
     )
@@ -122,21 +128,23 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory_bytes() -> int | None:
+def _memory_bytes(root: Path) -> int | None:
     """Memory of the machine in bytes."""
-    for line in _read(_MEMINFO).splitlines():
+    for line in _read(root, _MEMINFO).splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
+    if root != Path("/"):
+        return None
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
 
 
-def _os_name() -> str:
+def _os_name(root: Path) -> str:
     """Name of the distribution and the kernel's version without its build."""
     kernel = f"{platform.system()} {platform.release().partition('-')[0]}"
-    for line in _read(_OS_RELEASE).splitlines():
+    for line in _read(root, _OS_RELEASE).splitlines():
         key, _, value = line.partition("=")
         if key == "PRETTY_NAME":
             return f"{value.strip().strip(chr(34))}, {kernel}"
@@ -156,9 +164,6 @@ def _package_versions() -> dict[str, str]:
     return versions
 
 
-def _read(path: Path) -> str:
-    """Text of a system file, empty where there is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _read(root: Path, path: Path) -> str:
+    """Text of a system file below ``root``, empty where there is none."""
+    return read_text(root / path.relative_to("/"))

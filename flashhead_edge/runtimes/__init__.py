@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Runtime name -> "module:class"; the class has ``from_bundle(bundle, **options)``.
 RUNTIMES = {
     "onnxruntime": "flashhead_edge.runtimes.onnxruntime:OnnxRuntimeHead",
+    "openvino": "flashhead_edge.runtimes.openvino:OpenVinoHead",
     "reference": "flashhead_edge.runtimes.reference:ReferenceHead",
 }
 

@@ -1,0 +1,48 @@
+"""Installed packages that execute models, from their metadata; none of them is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+
+#: Distributions that all install the module ``onnxruntime``: any two of them overwrite each other's files.
+ONNX_RUNTIMES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
+    "onnxruntime-trt-rtx",
+)
+#: What we call a package -> distributions that install it; the first that is there counts.
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ONNX_RUNTIMES},
+    "onnxruntime-genai": ("onnxruntime-genai", "onnxruntime-genai-cuda"),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
+    "openvino": ("openvino",),
+    "vllm": ("vllm",),
+    "torch": ("torch",),
+    "polygraphy": ("polygraphy",),
+    "nvidia-ml-py": ("nvidia-ml-py",),
+}
+
+
+def installed_packages() -> dict[str, str]:
+    """Versions of the packages of :data:`DISTRIBUTIONS` that are installed, in its order."""
+    versions = {}
+    for name, distributions in DISTRIBUTIONS.items():
+        for distribution in distributions:
+            try:
+                versions[name] = metadata.version(distribution)
+                break
+            except metadata.PackageNotFoundError:
+                continue
+    return versions
+
+
+def installed_onnx_runtimes(packages: Mapping[str, str]) -> list[str]:
+    """Those of the packages that install the module ``onnxruntime``."""
+    return [name for name in ONNX_RUNTIMES if name in packages]

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import pytest
+
+from flashhead_edge.platforms.detection import DeviceFacts
+from flashhead_edge.platforms.host import HostFacts
+from flashhead_edge.platforms.jetson import JetsonFacts, PowerMode
+from flashhead_edge.platforms.nvidia import GpuFacts, NvidiaFacts
+from flashhead_edge.platforms.packages import DISTRIBUTIONS, installed_onnx_runtimes, installed_packages
+from flashhead_edge.platforms.problems import find_problems
+from flashhead_edge.platforms.providers import ProviderFacts
+from flashhead_edge.platforms.recommendation import recommend
+
+CPU, CUDA = ProviderFacts("CPUExecutionProvider", True), ProviderFacts("CUDAExecutionProvider", True)
+GPU = NvidiaFacts((GpuFacts("GPU"),), "550.54.15", "12.6")
+JETPACK_6 = JetsonFacts(model="board", l4t="36.4.3", jetpack="6.2", jetpack_source="l4t")
+JETPACK_7 = JetsonFacts(model="board", l4t="39.2.0", jetpack="7.2", jetpack_source="l4t")
+JETPACK_5 = JetsonFacts(model="board", l4t="35.4.1", jetpack="5.1.2", jetpack_source="l4t")
+
+
+def device(packages=None, python="3.11.7", **facts):
+    host = HostFacts("cpu", "x86_64", 2, (), 1 << 33, "Linux", python, {})
+    packages = {"onnxruntime": "1.20.0"} if packages is None else packages
+    return DeviceFacts(host=host, packages=packages, **{"providers": (CPU,), **facts})
+
+
+def messages(facts, severity=None):
+    return [problem.message for problem in find_problems(facts) if severity in (None, problem.severity)]
+
+
+def test_a_plain_computer_has_no_problems():
+    assert find_problems(device()) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "severity", "says"),
+    [
+        (device({}), "error", "not installed"),
+        (device({"onnxruntime": "1", "onnxruntime-gpu": "1"}, nvidia=GPU), "error", "over each other"),
+        (device({"onnxruntime-gpu": "1"}), "warning", "no NVIDIA driver"),
+        (device({"onnxruntime": "1", "vllm": "1"}), "warning", "vllm is installed"),
+        (device({"onnxruntime": "1", "tensorrt-rtx": "1"}), "note", "no NVIDIA driver"),
+        (device({"onnxruntime": "1", "onnxruntime-genai": "0.9"}, python="3.10.4"), "warning", "this Python"),
+        (device({"onnxruntime-gpu": "1", "tensorrt": "11.4.1"}, jetson=JETPACK_6), "error", "JetPack 6.2"),
+        (device({"onnxruntime-gpu": "1", "tensorrt": "10.3.0"}, jetson=JETPACK_5), "error", "JetPack 5.1.2"),
+        (device({"onnxruntime-gpu": "1", "tensorrt": "11.4.1"}, jetson=JETPACK_7), "error", "JetPack 7.2"),
+        (
+            device({"onnxruntime-gpu": "1"}, nvidia=GPU, providers=(ProviderFacts(CUDA.name, False, "lib"), CPU)),
+            "warning",
+            "does not load",
+        ),
+        (device(providers=(ProviderFacts(CPU.name, False, "crash"),)), "error", "does not load"),
+        (device(nvidia=GPU), "note", "CPU only"),
+        (device(nvidia=NvidiaFacts((), "550.54", None, "no package")), "note", "nothing is known of its GPUs"),
+        (device(jetson=JetsonFacts(model="board", l4t="36.9.9")), "note", "JetPack is not known"),
+        (device(misspelt={"FLASHHEAD_EDGE_JETPAK": "FLASHHEAD_EDGE_JETPACK"}), "warning", "names no fact"),
+    ],
+)
+def test_problems(facts, severity, says):
+    assert any(says in message for message in messages(facts, severity))
+
+
+def test_every_problem_says_what_was_found_expected_and_to_be_done():
+    everything = device(
+        {"onnxruntime": "1", "onnxruntime-gpu": "1", "tensorrt": "8.5", "onnxruntime-genai": "0.9"},
+        python="3.10.1",
+        jetson=JETPACK_6,
+        providers=(ProviderFacts(CUDA.name, False),),
+    )
+    problems = find_problems(everything)
+    assert [problem.severity for problem in problems] == ["error", "error", "warning", "warning"]
+    assert all(problem.found and problem.expected and problem.hint for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("version", "jetson"),
+    [
+        ("10.3.0", JETPACK_6),
+        ("10.16.1", JETPACK_7),
+        ("8.5.2.2", JETPACK_5),
+        ("11.4.1", JetsonFacts(model="board", jetpack="7.2.2", jetpack_source="dpkg")),
+        ("11.4.1", None),
+    ],
+)
+def test_tensorrt_that_fits(version, jetson):
+    facts = device({"onnxruntime-gpu": "1", "tensorrt": version}, jetson=jetson, nvidia=GPU)
+    assert messages(facts, "error") == []
+
+
+def test_a_gpu_provider_that_does_not_load_without_a_gpu_is_told_once():
+    facts = device({"onnxruntime-gpu": "1"}, providers=(ProviderFacts(CUDA.name, False, "no driver"), CPU))
+    assert len(find_problems(facts)) == 1
+
+
+def test_a_gpu_that_a_provider_found_is_one():
+    assert find_problems(device({"onnxruntime-gpu": "1"}, providers=(CUDA, CPU))) == []
+
+
+@pytest.mark.parametrize(
+    ("modes", "mode", "fastest"),
+    [
+        ({0: "15W", 1: "25W", 2: "MAXN_SUPER"}, PowerMode(0, "15W"), "nvpmodel -m 2"),
+        ({0: "MAXN", 1: "MODE_15W"}, PowerMode(1, "MODE_15W"), "nvpmodel -m 0"),
+        ({0: "MAXN", 3: "MAXN_SUPER"}, PowerMode(0, "MAXN"), "nvpmodel -m 3"),
+    ],
+)
+def test_power_mode_that_limits(modes, mode, fastest):
+    facts = device({"onnxruntime-gpu": "1"}, jetson=JetsonFacts(jetpack="6.2", power_mode=mode, power_modes=modes))
+    (problem,) = find_problems(facts)
+    assert fastest in problem.hint
+    assert problem.severity == "note"
+
+
+def test_power_mode_that_does_not_limit():
+    jetson = JetsonFacts(jetpack="6.2", power_mode=PowerMode(2, "MAXN_SUPER"), power_modes={0: "15W", 2: "MAXN_SUPER"})
+    assert find_problems(device({"onnxruntime-gpu": "1"}, jetson=jetson)) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "provider", "install"),
+    [
+        (device(), CPU.name, ()),
+        (device(providers=None), CPU.name, ()),
+        (device({}), CPU.name, ("pip install 'flashhead-edge[cpu]'",)),
+        (
+            device(nvidia=GPU),
+            CUDA.name,
+            ("pip uninstall -y onnxruntime", "pip install 'flashhead-edge[gpu]'"),
+        ),
+        (device({"onnxruntime-gpu": "1"}, nvidia=GPU, providers=(CUDA, CPU)), CUDA.name, ()),
+        (
+            device({"onnxruntime-gpu": "1"}, nvidia=GPU, providers=(CPU,)),
+            CUDA.name,
+            ("pip install 'flashhead-edge[gpu]'",),
+        ),
+        (
+            device({"onnxruntime": "1", "onnxruntime-gpu": "1"}, nvidia=GPU, providers=(CUDA, CPU)),
+            CUDA.name,
+            ("pip uninstall -y onnxruntime onnxruntime-gpu", "pip install 'flashhead-edge[gpu]'"),
+        ),
+        (device({}, jetson=JETPACK_5), CPU.name, ("pip install 'flashhead-edge[cpu]'",)),
+        (device({}, jetson=JetsonFacts(model="board")), CPU.name, ("pip install 'flashhead-edge[cpu]'",)),
+        (device({}, jetson=JETPACK_7), CUDA.name, ("pip install 'flashhead-edge[gpu]'",)),
+    ],
+)
+def test_recommendation(facts, provider, install):
+    found = recommend(facts)
+    assert (found.provider, found.install) == (provider, install)
+    assert found.reason
+
+
+def test_jetpack_6_installs_from_the_index_of_its_builds():
+    (first, second) = recommend(device({}, jetson=JETPACK_6)).install
+    assert "onnxruntime-gpu --index-url https://pypi.jetson-ai-lab.io/jp6/" in first
+    assert "flashhead-edge" in second
+
+
+def test_packages_by_any_of_their_distributions(monkeypatch):
+    import importlib.metadata
+
+    def version(name):
+        if name in ("tensorrt-cu12", "onnxruntime-gpu"):
+            return "1.2.3"
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert installed_packages() == {"onnxruntime-gpu": "1.2.3", "tensorrt": "1.2.3"}
+
+
+def test_onnx_runtimes_are_told_from_what_builds_on_them():
+    everything = dict.fromkeys(DISTRIBUTIONS, "1")
+    assert "onnxruntime-genai" not in installed_onnx_runtimes(everything)
+    assert {"onnxruntime", "onnxruntime-gpu"} <= set(installed_onnx_runtimes(everything))
