@@ -77,6 +77,10 @@ class RuntimeUnavailableError(FlashHeadError):
     """A runtime or execution provider that was asked for cannot be used here."""
 
 
+class PlatformError(FlashHeadError):
+    """A file of the platform catalogue is damaged or incomplete."""
+
+
 class OptionalDependencyError(FlashHeadError, ImportError):
     """A package that an optional feature needs is not installed.
 

@@ -41,7 +41,11 @@ def test_wheel_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
     assert sources - set(wheel.namelist()) == set()
 
 
-@pytest.mark.parametrize("name", ["py.typed", "export/data/calibration.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    ["py.typed", "export/data/calibration.jsonl"]
+    + [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("platforms/data/*.toml")],
+)
 def test_wheel_holds_the_data_files(wheel: zipfile.ZipFile, name: str) -> None:
     assert wheel.read(f"flashhead_edge/{name}") == (PACKAGE / name).read_bytes()
 
@@ -74,7 +78,7 @@ def test_metadata_has_the_extras(metadata: Message) -> None:
 def test_a_device_installs_no_heavy_package_and_no_choice_of_onnx_runtime(metadata: Message) -> None:
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     names = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in required}
-    assert names == {"click", "numpy", "safetensors", "tokenizers"}
+    assert names == {"click", "numpy", "safetensors", "tokenizers", "tomli"}
 
 
 def test_constraints_pin_every_package_of_the_extras(metadata: Message) -> None:

@@ -34,6 +34,7 @@ COMMANDS = {
     "generate": CommandEntry("flashhead_edge.cli.generate:generate_command", "Generate text from a bundle."),
     "eval": CommandEntry("flashhead_edge.cli.eval:eval_command", "Compare a bundle's head with the dense head."),
     "inspect": CommandEntry("flashhead_edge.cli.inspect:inspect_command", "Show what a bundle holds."),
+    "platforms": CommandEntry("flashhead_edge.cli.platforms:platforms_command", "Show the platforms that are known."),
     "doctor": CommandEntry(
         "flashhead_edge.cli.doctor:doctor_command", "Look at this device and say what to install on it."
     ),
