@@ -131,6 +131,8 @@ def _nvidia_lines(facts: DeviceFacts) -> list[str]:
 def _software_lines(facts: DeviceFacts) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in facts.packages.items()) or "none"
     lines = [_line(facts, "packages", packages, "packages")]
+    if facts.onnxruntime_cuda:
+        lines.append(_line(facts, "built for CUDA", f"{facts.onnxruntime_cuda} (onnxruntime-gpu)", "onnxruntime_cuda"))
     if facts.providers is None:
         return [*lines, _line(facts, "providers", "not tried", "providers")]
     if not facts.providers:

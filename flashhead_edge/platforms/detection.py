@@ -14,7 +14,7 @@ from flashhead_edge.platforms.jetpack import jetpack_of_l4t, normal_l4t
 from flashhead_edge.platforms.jetson import COMPUTE_CAPABILITY, JetsonFacts, PowerMode, jetson_facts, soc_of
 from flashhead_edge.platforms.nvidia import GpuFacts, NvidiaFacts, nvidia_facts
 from flashhead_edge.platforms.overrides import misspelt_overrides, read_overrides, variable_of
-from flashhead_edge.platforms.packages import installed_packages
+from flashhead_edge.platforms.packages import installed_packages, onnxruntime_cuda
 from flashhead_edge.platforms.providers import ProviderFacts, provider_facts
 
 
@@ -27,6 +27,7 @@ class DeviceFacts:
         jetson: The Jetson board; None on anything else.
         nvidia: The NVIDIA driver and its GPUs.
         packages: Versions of the installed packages that execute models.
+        onnxruntime_cuda: Major version of the CUDA that the installed onnxruntime-gpu was built for.
         providers: Execution providers of ONNX Runtime; None where they were not looked at.
         overridden: Facts that an environment variable gave, by their path, with the variable's name.
         misspelt: Environment variables that look like one of ours, with the name that was probably meant.
@@ -36,6 +37,7 @@ class DeviceFacts:
     jetson: JetsonFacts | None = None
     nvidia: NvidiaFacts = field(default_factory=NvidiaFacts)
     packages: Mapping[str, str] = field(default_factory=dict)
+    onnxruntime_cuda: str | None = None
     providers: tuple[ProviderFacts, ...] | None = None
     overridden: Mapping[str, str] = field(default_factory=dict)
     misspelt: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class DeviceFacts:
             "jetson": self.jetson.as_dict() if self.jetson else None,
             "nvidia": self.nvidia.as_dict(),
             "packages": dict(self.packages),
+            "onnxruntime_cuda": self.onnxruntime_cuda,
             "providers": None if self.providers is None else [dataclasses.asdict(item) for item in self.providers],
             "overridden": dict(self.overridden),
         }
@@ -90,6 +93,7 @@ def detect(
         jetson=_override_jetson(jetson_facts(root), _given(given, "jetson")),
         nvidia=_override_nvidia(nvidia_facts(root), _given(given, "nvidia")),
         packages=(given["packages"] or {}) if "packages" in given else installed_packages(),
+        onnxruntime_cuda=given["onnxruntime_cuda"] if "onnxruntime_cuda" in given else onnxruntime_cuda(),
         providers=providers,
         overridden={path: variable_of(path) for path in given},
         misspelt=misspelt_overrides(environ),

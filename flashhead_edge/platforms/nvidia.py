@@ -59,7 +59,7 @@ def nvidia_facts(root: Path = Path("/")) -> NvidiaFacts:
     """
     module_version = parse_driver_version(read_text(root / _DRIVER_VERSION))
     if root != Path("/"):
-        return NvidiaFacts(driver_version=module_version, unknown_because=f"files under {root.name} are looked at")
+        return NvidiaFacts(driver_version=module_version, unknown_because="only files of another root are read")
     try:
         import pynvml
     except ImportError:

@@ -103,6 +103,9 @@ FACTS: Mapping[str, OverridableFact] = {
     "PACKAGES": OverridableFact(
         "packages", _optional(_versions), f"name=version with commas between, such as onnxruntime=1.20.0, or {ABSENT}"
     ),
+    "ONNXRUNTIME_CUDA": OverridableFact(
+        "onnxruntime_cuda", _optional(_pattern(r"\d+")), f"a major version of CUDA such as 12, or {ABSENT}"
+    ),
     "PROVIDERS": OverridableFact(
         "providers",
         _optional(_providers),

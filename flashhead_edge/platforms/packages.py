@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
+_CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(?:-cu(\d+))?\s*\(?(?:[~=<>]+\s*(\d+))?")
 #: Distributions that all install the module ``onnxruntime``: any two of them overwrite each other's files.
 ONNX_RUNTIMES = (
     "onnxruntime",
@@ -41,6 +43,24 @@ def installed_packages() -> dict[str, str]:
             except metadata.PackageNotFoundError:
                 continue
     return versions
+
+
+def onnxruntime_cuda() -> str | None:
+    """Major version of the CUDA that the installed onnxruntime-gpu was built for, from its metadata.
+
+    Its extra ``cuda`` names the libraries: ``nvidia-cuda-runtime~=13.0``, or ``nvidia-cuda-runtime-cu12``.
+    """
+    try:
+        requirements = metadata.requires("onnxruntime-gpu") or []
+    except metadata.PackageNotFoundError:
+        return None
+    return cuda_of_requirements(requirements)
+
+
+def cuda_of_requirements(requirements: Iterable[str]) -> str | None:
+    """Major version of CUDA in a package's requirements; None where they name none."""
+    matches = (_CUDA_RUNTIME.match(line) for line in requirements)
+    return next((match[1] or match[2] for match in matches if match and (match[1] or match[2])), None)
 
 
 def installed_onnx_runtimes(packages: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flashhead_edge.platforms.detection import DeviceFacts
 from flashhead_edge.platforms.jetpack import TENSORRT_11_JETPACK, tensorrt_of_jetpack, version_numbers
 from flashhead_edge.platforms.packages import installed_onnx_runtimes
+from flashhead_edge.platforms.recommendation import recommend
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
@@ -123,8 +124,21 @@ def _providers(facts: DeviceFacts) -> Iterator[Problem]:
         )
 
 
+def _cuda(facts: DeviceFacts) -> Iterator[Problem]:
+    built_for, driver = facts.onnxruntime_cuda, facts.nvidia.cuda_version
+    if built_for and driver and version_numbers(driver)[:1] < version_numbers(built_for)[:1]:
+        yield Problem(
+            ERROR,
+            "This onnxruntime-gpu was built for a newer CUDA than the driver runs.",
+            f"a build for CUDA {built_for}, a driver for CUDA {driver}",
+            f"a driver for CUDA {built_for} or newer",
+            f"update the driver, or install a release of onnxruntime-gpu for CUDA {driver.split('.')[0]}",
+        )
+
+
 def _unused_gpu(facts: DeviceFacts) -> Iterator[Problem]:
-    if facts.has_nvidia_gpu and installed_onnx_runtimes(facts.packages) == ["onnxruntime"]:
+    best_is_gpu = recommend(facts).provider in _GPU_PROVIDERS
+    if facts.has_nvidia_gpu and best_is_gpu and installed_onnx_runtimes(facts.packages) == ["onnxruntime"]:
         yield Problem(
             NOTE,
             "There is an NVIDIA GPU, but this ONNX Runtime runs on the CPU only.",
@@ -183,6 +197,7 @@ _RULES: tuple[Callable[[DeviceFacts], Iterator[Problem]], ...] = (
     _genai,
     _tensorrt,
     _providers,
+    _cuda,
     _unused_gpu,
     _unknown_gpu,
     _power_mode,

@@ -55,7 +55,8 @@ def _choice(facts: DeviceFacts) -> tuple[str, str, str, tuple[str, ...]]:
             commands = (f"pip install onnxruntime-gpu --index-url {_JETSON_INDEX}", "pip install flashhead-edge jinja2")
             return _CUDA, "onnxruntime-gpu", "JetPack 6 has CUDA 12, and builds for it are in NVIDIA's index", commands
         if series and series >= (7,):
-            return _CUDA, "onnxruntime-gpu", "JetPack 7 has CUDA 13, which the builds on PyPI are for", gpu_commands
+            reason = "JetPack 7 has CUDA 13, as the builds on PyPI need; run the doctor again to see that they load"
+            return _CUDA, "onnxruntime-gpu", reason, gpu_commands
         named = f"JetPack {facts.jetson.jetpack}" if facts.jetson.jetpack else "this board"
         reason = f"there is no current build of ONNX Runtime with CUDA for {named}"
         return _CPU, "onnxruntime", reason, cpu_commands

@@ -13,13 +13,25 @@ from flashhead_edge.cli import main
 from flashhead_edge.platforms.overrides import FACTS, PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
-JSON_KEYS = {"ok", "host", "jetson", "nvidia", "packages", "providers", "overridden", "problems", "recommendation"}
+JSON_KEYS = {
+    "ok",
+    "host",
+    "jetson",
+    "nvidia",
+    "packages",
+    "onnxruntime_cuda",
+    "providers",
+    "overridden",
+    "problems",
+    "recommendation",
+}
 BOARD = {
     "FLASHHEAD_EDGE_JETSON_MODEL": "NVIDIA Jetson Orin Nano Developer Kit",
     "FLASHHEAD_EDGE_JETSON_COMPATIBLE": "p3768-0000+p3767-0005,tegra234",
     "FLASHHEAD_EDGE_L4T": "36.4.3",
     "FLASHHEAD_EDGE_POWER_MODE": "15W",
     "FLASHHEAD_EDGE_PACKAGES": "onnxruntime=1.20.0,tensorrt=11.4.1",
+    "FLASHHEAD_EDGE_ONNXRUNTIME_CUDA": "12",
     "FLASHHEAD_EDGE_PROVIDERS": "CPUExecutionProvider",
     "FLASHHEAD_EDGE_MEMORY_BYTES": "8000000000",
     "FLASHHEAD_EDGE_GPU_NAME": "Orin",
@@ -64,7 +76,17 @@ def test_text_ends_with_what_to_install():
 def test_text_marks_what_is_overridden():
     lines = run(env={**BOARD}).stdout.splitlines()
     marked = {line.split("  ")[0] for line in lines if "[overridden by FLASHHEAD_EDGE_" in line}
-    assert {"memory", "jetson", "system on a chip", "L4T", "power mode", "packages", "GPU", "its CUDA"} <= marked
+    assert {
+        "memory",
+        "jetson",
+        "system on a chip",
+        "L4T",
+        "power mode",
+        "packages",
+        "GPU",
+        "its CUDA",
+        "built for CUDA",
+    } <= marked
     assert "JetPack" not in marked  # it follows from the L4T release
     assert any(line.startswith("JetPack") and "6.2 (by its L4T release)" in line for line in lines)
     assert any(line.startswith("system on a chip") and "tegra234, compute capability 8.7" in line for line in lines)

@@ -129,6 +129,7 @@ VALUES = {
     "DRIVER_VERSION": ("550.54.15", "nvidia.driver_version", "550.54.15"),
     "CUDA_VERSION": ("12.6", "nvidia.cuda_version", "12.6"),
     "PACKAGES": ("torch=2.5.1+cpu", "packages.torch", "2.5.1+cpu"),
+    "ONNXRUNTIME_CUDA": ("12", "onnxruntime_cuda", "12"),
     "PROVIDERS": ("XExecutionProvider", "providers.0.name", "XExecutionProvider"),
 }
 WRONG = {
@@ -145,6 +146,7 @@ WRONG = {
     "DRIVER_VERSION": "new",
     "CUDA_VERSION": "cu126",
     "PACKAGES": "onnxruntime",
+    "ONNXRUNTIME_CUDA": "12.6",
     "PROVIDERS": "cuda",
 }
 

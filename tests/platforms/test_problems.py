@@ -6,7 +6,13 @@ from flashhead_edge.platforms.detection import DeviceFacts
 from flashhead_edge.platforms.host import HostFacts
 from flashhead_edge.platforms.jetson import JetsonFacts, PowerMode
 from flashhead_edge.platforms.nvidia import GpuFacts, NvidiaFacts
-from flashhead_edge.platforms.packages import DISTRIBUTIONS, installed_onnx_runtimes, installed_packages
+from flashhead_edge.platforms.packages import (
+    DISTRIBUTIONS,
+    cuda_of_requirements,
+    installed_onnx_runtimes,
+    installed_packages,
+    onnxruntime_cuda,
+)
 from flashhead_edge.platforms.problems import find_problems
 from flashhead_edge.platforms.providers import ProviderFacts
 from flashhead_edge.platforms.recommendation import recommend
@@ -50,6 +56,7 @@ def test_a_plain_computer_has_no_problems():
             "does not load",
         ),
         (device(providers=(ProviderFacts(CPU.name, False, "crash"),)), "error", "does not load"),
+        (device({"onnxruntime-gpu": "1"}, nvidia=GPU, onnxruntime_cuda="13"), "error", "newer CUDA"),
         (device(nvidia=GPU), "note", "CPU only"),
         (device(nvidia=NvidiaFacts((), "550.54", None, "no package")), "note", "nothing is known of its GPUs"),
         (device(jetson=JetsonFacts(model="board", l4t="36.9.9")), "note", "JetPack is not known"),
@@ -90,6 +97,15 @@ def test_tensorrt_that_fits(version, jetson):
 def test_a_gpu_provider_that_does_not_load_without_a_gpu_is_told_once():
     facts = device({"onnxruntime-gpu": "1"}, providers=(ProviderFacts(CUDA.name, False, "no driver"), CPU))
     assert len(find_problems(facts)) == 1
+
+
+def test_cuda_that_fits():
+    facts = device({"onnxruntime-gpu": "1"}, nvidia=GPU, onnxruntime_cuda="12", providers=(CUDA, CPU))
+    assert find_problems(facts) == []
+
+
+def test_a_gpu_without_a_build_for_it_is_not_called_unused():
+    assert find_problems(device(jetson=JETPACK_5)) == []
 
 
 def test_a_gpu_that_a_provider_found_is_one():
@@ -165,6 +181,30 @@ def test_packages_by_any_of_their_distributions(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert installed_packages() == {"onnxruntime-gpu": "1.2.3", "tensorrt": "1.2.3"}
+
+
+@pytest.mark.parametrize(
+    ("requirements", "cuda"),
+    [
+        (["numpy>=1.21", 'nvidia-cuda-runtime~=13.0; extra == "cuda"'], "13"),
+        (['nvidia-cuda-runtime-cu12~=12.0; extra == "cuda"'], "12"),
+        (['nvidia-cuda-runtime-cu12 (~=12.0) ; extra == "cuda"'], "12"),
+        (["numpy"], None),
+        (["nvidia-cuda-runtime"], None),
+    ],
+)
+def test_cuda_of_a_build(requirements, cuda):
+    assert cuda_of_requirements(requirements) == cuda
+
+
+def test_cuda_of_no_build(monkeypatch):
+    import importlib.metadata
+
+    def requires(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    assert onnxruntime_cuda() is None
 
 
 def test_onnx_runtimes_are_told_from_what_builds_on_them():

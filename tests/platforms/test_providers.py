@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
-from flashhead_edge.platforms import providers
+from flashhead_edge.platforms import provider_probe, providers
 from flashhead_edge.platforms.probe_model import SIZE, _varint, probe_model
 from flashhead_edge.platforms.providers import ProviderFacts, provider_facts, try_provider, without_folders
 
@@ -100,6 +102,31 @@ def test_a_provider_that_hangs_is_ended(monkeypatch):
 def test_folders_are_cut_from_messages():
     assert without_folders("cannot open /usr/lib/x/y.so: no") == "cannot open y.so: no"
     assert without_folders("1/2 of a/b") == "1/2 of a/b"
+
+
+def test_the_probe_in_this_process(capsys):
+    pytest.importorskip("onnxruntime")
+    assert provider_probe.probe("CPUExecutionProvider") == {"loads": True, "reason": None}
+    provider_probe.main(["NoSuchExecutionProvider"])
+    assert json.loads(capsys.readouterr().out)["loads"] is False
+    provider_probe.main(["--list"])
+    assert "CPUExecutionProvider" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda *_: [np.zeros((SIZE, SIZE), np.float32)], "wrong result"),
+        (lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel image")), "RuntimeError: no kernel image"),
+    ],
+    ids=["wrong result", "exception"],
+)
+def test_a_provider_that_opens_but_does_not_compute(monkeypatch, run, says):
+    session = types.SimpleNamespace(run=run)
+    monkeypatch.setattr("flashhead_edge.runtimes.session.open_session", lambda *_, **__: session)
+    report = provider_probe.probe("CUDAExecutionProvider")
+    assert report["loads"] is False
+    assert says in report["reason"]
 
 
 def test_probe_process_lists_the_providers():
