@@ -17,7 +17,8 @@ _REMOTE = {"AzureExecutionProvider": "runs models on a remote service"}
 #: TensorRT builds an engine first, and a board may take its time to load CUDA.
 _TIMEOUT_S = 180.0
 _PATH = re.compile(r"(?<![\w.])/(?:[^\s/:'\"]+/)+")
-_LOG_PREFIX = re.compile(r"^\S+ \S+ \[[EF]:[^\]]*\]\s*")
+#: Time, severity and place in ONNX Runtime's source, and the name and number of its error.
+_LOG_PREFIX = re.compile(r"^.*?\[[EF]:[^\]]*\]\s*(?:.*\[ONNXRuntimeError\] : \d+ : \w+ : )?")
 _LOG_ERROR = re.compile(r"\[[EF]:")
 
 

@@ -14,7 +14,8 @@ from flashhead_edge.platforms.providers import ProviderFacts, provider_facts, tr
 
 CUDA_LOG = (
     "\x1b[1;31m2026-01-01 00:00:00.0 [E:onnxruntime:Default, provider_bridge_ort.cc:1, TryGetProviderInfo_CUDA] "
-    "/home/someone/onnxruntime/core/session/provider_bridge_ort.cc:1 Failed to load library "
+    "/home/someone/onnxruntime/core/session/provider_bridge_ort.cc:1 onnxruntime::Provider& "
+    "onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library "
     "/home/someone/.venv/lib/libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: cannot open\n"
 )
 
@@ -80,10 +81,9 @@ def test_a_failure_without_a_report_gives_its_last_line(probe):
 
 def test_the_logged_reason_is_told_without_folders(probe):
     probe('\n{"loads": false, "reason": "a session on CPUExecutionProvider"}\n', CUDA_LOG)
-    reason = try_provider("CUDAExecutionProvider").reason
-    assert "libcublasLt.so.12: cannot open" in reason
-    assert "someone" not in reason
-    assert "\x1b" not in reason
+    assert try_provider("CUDAExecutionProvider").reason == (
+        "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: cannot open"
+    )
 
 
 def test_a_provider_that_prints_does_not_hide_the_report(probe):
