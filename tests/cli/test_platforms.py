@@ -118,3 +118,10 @@ def test_page_has_the_table_that_the_data_renders_to():
     assert run("list", "--markdown").stdout == table + "\n"
     page = PAGE.read_text(encoding="utf-8")
     assert table in page, "put the output of `flashhead-edge platforms list --markdown` into docs/platforms.md"
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="runs in a source tree")
+def test_example_of_the_page_can_be_read(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.toml").write_text(example)
+    assert run("show", "my-board-8gb", "--file", tmp_path / "mine.toml").exit_code == 0

@@ -99,7 +99,7 @@ def test_settings_and_names_are_ours(platform):
     known = {item.name for item in dataclasses.fields(ExportOptions)}
     ExportOptions(**{name: value for name, value in platform.export.items() if name in known})
     assert platform.runtimes
-    assert set(platform.runtimes) <= {"onnxruntime", "tensorrt", "vllm", "reference"}
+    assert set(platform.runtimes) <= {"onnxruntime", "tensorrt", "vllm", "openvino", "reference"}
     assert platform.providers[-1] == "CPUExecutionProvider"
     assert platform.family in {"jetson", "geforce", "datacenter", "cpu", "accelerator"}
     assert bool(platform.build) == ("tensorrt" in platform.runtimes)
