@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: What dense heads in few bits are made in.
 DENSE_PRECISIONS: tuple[DensePrecision, ...] = ("int8", "int4")
 _ROWS_AT_ONCE = 16384
+#: Rows that tell a model from another of the same shape.
+_ROWS_COMPARED = 256
 #: Logits that a dense head gives at a time, in numbers: 32 MB.
 _LOGITS_AT_ONCE = 1 << 23
 
@@ -94,7 +96,7 @@ def evaluate_bundle(
             hint="take states of the model that the bundle was exported from",
         )
     index = bundle.index()
-    head = dense_head(bundle, index) if source is None else _head_of(source, bundle)
+    head = dense_head(bundle, index) if source is None else _head_of(source, bundle, index)
     runtime = open_head(bundle, threads=threads)
     scores = measure_positions(head, runtime, index, states.hidden, states.next_token, progress=progress)
     agreement: dict[str, tuple[float, dict[str, float]]] = {}
@@ -125,7 +127,7 @@ def dense_head(bundle: Bundle, index: HeadIndex | None = None) -> LmHead:
     return LmHead(rows, bias, manifest.logit_scale, manifest.logit_softcap, manifest.tied)
 
 
-def _head_of(source: ModelSource, bundle: Bundle) -> LmHead:
+def _head_of(source: ModelSource, bundle: Bundle, index: HeadIndex) -> LmHead:
     """The head of the model that the bundle was exported from."""
     head, manifest = read_head(source), bundle.manifest
     found = (head.vocab_size, head.hidden_size, head.logit_scale, head.logit_softcap)
@@ -135,6 +137,15 @@ def _head_of(source: ModelSource, bundle: Bundle) -> LmHead:
             f"{source.name} is not the model that the bundle was exported from.",
             found=f"a head with (V, H, scale, soft-cap) of {found}",
             expected=f"{manifest.source.name}, {expected}",
+        )
+    some = np.linspace(0, head.vocab_size - 1, _ROWS_COMPARED).astype(np.int64)
+    table = bundle.table(layout.ROWS).reshape(-1, manifest.hidden_size)
+    same = np.isclose(table[index.slot_of_token[some]], head.rows[some], rtol=1e-2, atol=1e-4).all(axis=1)
+    if not same.all():
+        raise OptionError(
+            f"{source.name} is not the model that the bundle was exported from.",
+            found=f"{int((~same).sum())} of {len(some)} rows that differ from the bundle's",
+            expected=f"the rows of {manifest.source.name}",
         )
     return head
 

@@ -216,14 +216,15 @@ def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) ->
     padding = graph.node("Less", [ids, "/head/ids/zero"], "/head/ids/Less")
     logits = graph.node("Where", [padding, "/head/logits/lowest", logits], "/head/logits/Where")
     graph.identity(logits, "candidate_logits")
-    graph.identity(graph.node("Cast", [ids], "/head/ids/Cast", to=7), "candidate_ids")
+    wide = graph.node("Cast", [ids], "/head/ids/Cast", to=7)
+    graph.identity(wide, "candidate_ids")
     graph.constant("/head/greedy/axis", np.array([1], np.int64))
-    graph.constant("/head/greedy/last", np.array(_NO_TOKEN, np.int32))
+    graph.constant("/head/greedy/last", np.array(_NO_TOKEN, np.int64))
     best = graph.node("ReduceMax", [logits, "/head/greedy/axis"], "/head/greedy/ReduceMax", keepdims=1)
     equal = graph.node("Equal", [logits, best], "/head/greedy/Equal")
-    winners = graph.node("Where", [equal, ids, "/head/greedy/last"], "/head/greedy/Where")
+    winners = graph.node("Where", [equal, wide, "/head/greedy/last"], "/head/greedy/Where")
     token = graph.node("ReduceMin", [winners, "/head/greedy/axis"], "/head/greedy/ReduceMin", keepdims=0)
-    graph.identity(graph.node("Cast", [token], "/head/greedy/Cast", to=7), "token_ids")
+    graph.identity(token, "token_ids")
 
 
 def _outputs(candidates: int, clusters: int) -> list[tuple[str, type[np.generic], list[int]]]:

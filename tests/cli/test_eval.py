@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 from tiny_heads import head_bundle, random_head, random_index, random_states
 
 from flashhead_edge.cli import main
@@ -168,6 +170,21 @@ def test_another_model_is_refused(model_and_bundle, files):
     result = run(files / "all", "--model", model, "--hidden", files / "states.safetensors")
     assert result.exit_code == 2
     assert "is not the model" in result.stderr
+
+
+def test_another_model_of_the_same_shape_is_refused(model_and_bundle, tmp_path):
+    model, bundle = model_and_bundle
+    other = shutil.copytree(model, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    name = next(name for name in weights if "embed_tokens" in name or "lm_head" in name)
+    weights[name] = weights[name].roll(1, dims=0).contiguous()
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    states = tmp_path / "states.safetensors"
+    hidden = random_states(8, weights[name].shape[1])
+    save_states(HiddenStates(hidden, np.full(8, "a"), np.full(8, -1)), states)
+    result = run(bundle, "--model", other, "--hidden", states)
+    assert result.exit_code == 2
+    assert "rows that differ" in result.stderr
 
 
 @pytest.mark.parametrize(
