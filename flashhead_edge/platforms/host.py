@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from flashhead_edge.platforms.packages import installed_packages
 from flashhead_edge.platforms.system_files import read_text
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -89,7 +89,7 @@ def host_facts(root: Path = Path("/")) -> HostFacts:
         memory_bytes=_memory_bytes(root),
         os=_os_name(root),
         python=platform.python_version(),
-        packages=_package_versions(),
+        packages=installed_packages(_PACKAGES),
     )
 
 
@@ -149,19 +149,6 @@ def _os_name(root: Path) -> str:
         if key == "PRETTY_NAME":
             return f"{value.strip().strip(chr(34))}, {kernel}"
     return kernel
-
-
-def _package_versions() -> dict[str, str]:
-    """Installed versions, from the packages' metadata."""
-    versions = {}
-    for name, distributions in _PACKAGES.items():
-        for distribution in distributions:
-            try:
-                versions[name] = metadata.version(distribution)
-                break
-            except metadata.PackageNotFoundError:
-                continue
-    return versions
 
 
 def _read(root: Path, path: Path) -> str:

@@ -32,11 +32,18 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def installed_packages() -> dict[str, str]:
-    """Versions of the packages of :data:`DISTRIBUTIONS` that are installed, in its order."""
+def installed_packages(distributions: Mapping[str, tuple[str, ...]] = DISTRIBUTIONS) -> dict[str, str]:
+    """Versions of the packages that are installed.
+
+    Args:
+        distributions: What a package is called -> distributions that install it; the first that is there counts.
+
+    Returns:
+        Versions by the packages' names, in the order given.
+    """
     versions = {}
-    for name, distributions in DISTRIBUTIONS.items():
-        for distribution in distributions:
+    for name, candidates in distributions.items():
+        for distribution in candidates:
             try:
                 versions[name] = metadata.version(distribution)
                 break

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flashhead_edge.platforms import host
+from flashhead_edge.platforms import host, packages
 from flashhead_edge.platforms.host import CpuInfo, host_facts, parse_cpuinfo
 
 X86 = """processor\t: 0
@@ -78,9 +78,9 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch):
     def version(name):
         if name == "onnxruntime-gpu":
             return "1.2.3"
-        raise host.metadata.PackageNotFoundError(name)
+        raise packages.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(host.metadata, "version", version)
+    monkeypatch.setattr(packages.metadata, "version", version)
     assert host_facts().packages == {"onnxruntime": "1.2.3"}
 
 
