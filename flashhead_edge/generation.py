@@ -158,7 +158,7 @@ class GenerationStream(Iterator[str]):
         decoder.reset(positions=len(self._prompt_ids) + options.max_new_tokens)
         fed = self._prompt_ids
         for count in range(options.max_new_tokens):
-            output = decoder.step(np.array([fed], dtype=np.int64))
+            output = decoder.step(np.array([fed], dtype=np.int64)).head
             ids, logits = output.candidate_ids[0], output.candidate_logits[0]
             token_id = sampler.choose(ids, logits)
             self._last = time.perf_counter()

@@ -9,10 +9,10 @@ from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.generation import GenerationOptions
 from flashhead_edge.generator import Generator
-from flashhead_edge.runtimes.base import HeadOutput
+from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.sampling import SamplingOptions
-from tests.tiny_bundle import BODY, END_OF_TURN, EOS, MAX_POSITIONS, VOCAB, write_bundle
+from tests.tiny_bundle import BODY, END_OF_TURN, EOS, HIDDEN, MAX_POSITIONS, VOCAB, write_bundle
 
 
 class ScriptedDecoder:
@@ -37,7 +37,8 @@ class ScriptedDecoder:
         logits = np.full((1, VOCAB), -5.0, np.float32)
         logits[0, token_id] = 5.0
         ids = np.arange(VOCAB, dtype=np.int64)[None]
-        return HeadOutput(np.array([token_id]), ids, logits, np.zeros((1, 4), np.float32))
+        head = HeadOutput(np.array([token_id]), ids, logits, np.zeros((1, 4), np.float32))
+        return StepOutput(head, np.zeros((1, HIDDEN), np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +63,10 @@ def says(generator):
 def test_greedy_tokens_are_those_of_the_graph(bundle, generator):
     result = generator.generate("hello", max_new_tokens=10)
     decoder = Decoder(bundle.path / "decode.onnx", BODY, threads=1)
-    output, expected = decoder.step(np.array([generator.tokenizer.encode("hello")])), []
+    output, expected = decoder.step(np.array([generator.tokenizer.encode("hello")])).head, []
     for _ in range(len(result.token_ids)):
         expected.append(int(output.token_ids[0]))
-        output = decoder.step(output.token_ids[:, None])
+        output = decoder.step(output.token_ids[:, None]).head
     assert list(result.token_ids) == expected
     assert result.finish_reason == "length"
     assert result.text == generator.tokenizer.decode(result.token_ids)

@@ -106,11 +106,11 @@ def decode_graph(*, shift: float = 0.0) -> onnx.ModelProto:
         mixed = op("GroupQueryAttention", inputs, f"attention{i}", *present, domain="com.microsoft", **facts)
         mixed = op("MatMul", [mixed, weight(f"o{i}", HEADS * HEAD_DIM, HIDDEN)], f"o{i}_out")
         hidden = op("Tanh", [op("Add", [hidden, mixed], f"sum{i}")], f"hidden{i}")
-    op("Gather", [hidden, constant("minus_one", np.array(-1, np.int64))], "state", axis=1)
+    op("GatherND", [hidden, "scored_positions"], "hidden_states")
 
-    op("MatMul", ["state", constant("rows", np.ascontiguousarray(table[::-1].T))], "products")
+    op("MatMul", ["hidden_states", constant("rows", np.ascontiguousarray(table[::-1].T))], "products")
     op("Add", ["products", constant("shift", np.array(shift, np.float32))], "logits")
-    op("Shape", ["state"], "batch", start=0, end=1)
+    op("Shape", ["hidden_states"], "batch", start=0, end=1)
     column = op("Concat", ["batch", one], "column", axis=0)
     op("Expand", [constant("padding", np.array([-np.inf], np.float32)), column], "padding_logits")
     op("Concat", ["logits", "padding_logits"], "candidate_logits", axis=1)
@@ -118,14 +118,15 @@ def decode_graph(*, shift: float = 0.0) -> onnx.ModelProto:
     op("Expand", [ids, column], "candidate_ids")
     op("ArgMax", ["candidate_logits"], "place", axis=1, keepdims=0)
     op("Sub", [constant("highest", np.array(VOCAB - 1, np.int64)), "place"], "token_ids")
-    op("MatMul", ["state", weight("centroids", HIDDEN, 4)], "cluster_scores")
+    op("MatMul", ["hidden_states", weight("centroids", HIDDEN, 4)], "cluster_scores")
 
     cache = ["B", KV_HEADS, "P", HEAD_DIM]
     ints, floats = TensorProto.INT64, TensorProto.FLOAT
     ins = [("input_ids", ints, ["B", "S"]), ("attention_mask", ints, ["B", "T"])]
+    ins += [("scored_positions", ints, ["N", 2])]
     ins += [(name, floats, cache) for name in (*BODY.past_key_names, *BODY.past_value_names)]
-    outs = [("token_ids", ints, ["B"]), ("candidate_ids", ints, ["B", "M"]), ("candidate_logits", floats, ["B", "M"])]
-    outs += [("cluster_scores", floats, ["B", 4])]
+    outs = [("token_ids", ints, ["N"]), ("candidate_ids", ints, ["N", "M"]), ("candidate_logits", floats, ["N", "M"])]
+    outs += [("cluster_scores", floats, ["N", 4]), ("hidden_states", floats, ["N", HIDDEN])]
     outs += [(name, floats, ["B", KV_HEADS, "T", HEAD_DIM]) for name in BODY.present_key_names]
     outs += [(name, floats, ["B", KV_HEADS, "T", HEAD_DIM]) for name in BODY.present_value_names]
     graph = helper.make_graph(

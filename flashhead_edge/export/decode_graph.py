@@ -1,4 +1,4 @@
-"""One graph for a whole decoding step: embedding, body, last position and head, over the weights already on disk.
+"""One graph for a whole decoding step: embedding, body, chosen positions and head, over the weights already on disk.
 
 One session means one thread pool, and the embedding reads the table that the head clusters, so a tied model keeps
 one copy of its vocabulary::
@@ -8,9 +8,11 @@ one copy of its vocabulary::
       |                                                              |
     attention_mask, past_key_values.* ----------------------- /model/... --> present.*
       |                                                              |
-      '-- /last_position/... the last real token of every row --> hidden_states [B, H]
-                                                                     |
-                                                                 /head/... --> the head's outputs
+    scored_positions [N, 2] ------ /scored/... states of these (row, position) --> hidden_states [N, H]
+                                                                                        |
+                                                                                    /head/... --> the head's outputs
+
+A step after the prompt scores the last position of every row, N = B; checking drafted tokens scores several of a row.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def write_decode_graph(
     """Join ``body.onnx`` and a head into one graph; only graph files are read and written, never weights.
 
     Batches are ragged on the right: the sum of a row of ``attention_mask`` [B, total] is the number of its real
-    tokens, the cached ones included, and the head sees the last of them.
+    tokens, the cached ones included. The head sees the states of ``scored_positions``, which are an output too.
 
     Args:
         folder: The bundle's folder, with ``body.onnx``, the head graph and the data files of both.
@@ -74,7 +76,7 @@ def write_decode_graph(
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)
-    pieces = [_embedding_nodes(embedding), list(body.graph.node), _last_position_nodes(), list(head.graph.node)]
+    pieces = [_embedding_nodes(embedding), list(body.graph.node), _scored_position_nodes(), list(head.graph.node)]
     graph = body.graph
     del graph.node[:]
     for nodes in pieces:
@@ -122,27 +124,19 @@ def _embedding_nodes(embedding: EmbeddingTable) -> list[onnx.NodeProto]:
     return nodes
 
 
-def _last_position_nodes() -> list[onnx.NodeProto]:
-    """From the body's output [B, S, H] to ``hidden_states`` [B, H].
-
-    A row's last token is at ``min(number of its tokens, S) - 1``: the number counts when a prompt is read into an
-    empty cache, S when the cache holds some already.
-    """
+def _scored_position_nodes() -> list[onnx.NodeProto]:
+    """From the body's output [B, S, H] to ``hidden_states`` [N, H]."""
     nodes: list[onnx.NodeProto] = []
-    tokens = _add(nodes, "ReduceSum", ["attention_mask", "/last_position/axis"], "/last_position/ReduceSum")
-    steps = _add(nodes, "Shape", ["input_ids"], "/last_position/Shape", start=1, end=2)
-    count = _add(nodes, "Min", [tokens, steps], "/last_position/Min")
-    last = _add(nodes, "Sub", [count, "/last_position/axis"], "/last_position/Sub")
-    _add(nodes, "GatherND", [_BODY_HIDDEN, last], "/last_position/GatherND", batch_dims=1)
+    _add(nodes, "GatherND", [_BODY_HIDDEN, "scored_positions"], "/scored/GatherND")
     nodes[-1].output[0] = "hidden_states"
     return nodes
 
 
 def _constants(embedding: EmbeddingTable) -> list[onnx.TensorProto]:
-    """The small initializers of the nodes added here; both an axis and a subtrahend are 1."""
+    """The small initializers of the nodes added here."""
     from onnx import numpy_helper
 
-    values: dict[str, Any] = {"/last_position/axis": np.array([1], np.int64)}
+    values: dict[str, Any] = {}
     if embedding.slot_of_token is not None:
         values["/embedding/last_axis"] = np.array([-1], np.int64)
         values["/embedding/cluster_size"] = np.array(embedding.table.shape[1], np.int64)
@@ -175,19 +169,21 @@ def _rename_hidden_states(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
 
 
 def _set_inputs_and_outputs(graph: onnx.GraphProto, head: onnx.GraphProto) -> None:
-    """``input_ids`` takes the place of the embeddings, the head's outputs that of the hidden states."""
+    """``input_ids`` takes the place of the embeddings; the head's outputs and its input come first."""
     from onnx import TensorProto, helper
 
     inputs = [value for value in graph.input if value.name != "inputs_embeds"]
     embeds = next(value for value in graph.input if value.name == "inputs_embeds")
     batch, sequence = (dim.dim_param for dim in embeds.type.tensor_type.shape.dim[:2])
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, [batch, sequence])
+    scored = helper.make_tensor_value_info("scored_positions", TensorProto.INT64, ["scored", 2])
     outputs = [value for value in graph.output if value.name != "hidden_states"]
-    for value in head.output:
-        value.type.tensor_type.shape.dim[0].dim_param = batch
+    own = [*head.output, next(value for value in head.input if value.name == "hidden_states")]
+    for value in own:
+        value.type.tensor_type.shape.dim[0].dim_param = "scored"
     del graph.input[:], graph.output[:]
-    graph.input.extend([ids, *inputs])
-    graph.output.extend([*head.output, *outputs])
+    graph.input.extend([ids, scored, *inputs])
+    graph.output.extend([*own, *outputs])
 
 
 def _add_initializers(graph: onnx.GraphProto, tensors: Iterable[onnx.TensorProto]) -> None:

@@ -30,6 +30,18 @@ class HeadOutput(NamedTuple):
     cluster_scores: npt.NDArray[np.float32]
 
 
+class StepOutput(NamedTuple):
+    """What a decoding step says of N scored positions.
+
+    Attributes:
+        head: The head's outputs, N rows.
+        hidden_states: The states that the head saw, [N, H] float32.
+    """
+
+    head: HeadOutput
+    hidden_states: npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class HeadShape:
     """Sizes of a two-stage head.

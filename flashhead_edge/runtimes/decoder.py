@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError, OptionError
-from flashhead_edge.runtimes.base import HeadOutput
+from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from flashhead_edge.manifest import BodyRecord
 
 _DEVICE_OF_PROVIDER = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
+#: The head's outputs and the states that it saw.
+STEP_OUTPUTS = (*HeadOutput._fields, "hidden_states")
 _DTYPE_OF_TENSOR = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -82,7 +84,7 @@ class Decoder:
         body: Sizes and names of the cache, from the manifest.
         threads: Threads of the operators; None leaves the choice to ONNX Runtime.
         providers: Execution providers; one that cannot be used is an error, never a silent fallback.
-        outputs: Outputs of the head to fetch, all for :meth:`step`; greedy loops need only "token_ids".
+        outputs: Outputs to fetch, all for :meth:`step`; greedy loops need only "token_ids".
 
     Raises:
         RuntimeUnavailableError: A provider cannot be used here.
@@ -96,7 +98,7 @@ class Decoder:
         *,
         threads: int | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
-        outputs: Sequence[str] = HeadOutput._fields,
+        outputs: Sequence[str] = STEP_OUTPUTS,
     ) -> None:
         self._session = open_session(graph, threads=threads, providers=providers)
         self._outputs = tuple(outputs)
@@ -128,23 +130,45 @@ class Decoder:
             self._check_length(positions)
             self._cache.reserve(self._binding, batch=batch, positions=positions)
 
-    def step(self, input_ids: npt.NDArray[np.int64]) -> HeadOutput:
-        """Feed tokens and run the head on the last position.
+    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> StepOutput:
+        """Feed tokens and run the head on the last positions.
 
         Args:
-            input_ids: The prompt, or the token chosen last, [B, S] int64; sequences of a batch are equally long.
+            input_ids: The prompt, or the token chosen last, [B, S] int64; sequences of a batch are equally long. After
+                the prompt, ONNX Runtime's attention takes S > 1 for B = 1 only.
+            scored: How many of the last positions of each row to score, 1 to S.
 
         Returns:
-            The head's outputs for the next token.
+            The head's outputs for the tokens that follow, position by position and row by row.
 
         Raises:
             OptionError: The shape is wrong, or the tokens do not fit the model's context.
         """
-        return HeadOutput(*self.run(input_ids))
+        *head, hidden = self.run(input_ids, scored=scored)
+        return StepOutput(HeadOutput(*head), hidden)
 
-    def run(self, input_ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
+    def rewind(self, positions: int) -> None:
+        """Forget the last tokens of every row, such as drafted ones that were refused.
+
+        Args:
+            positions: Tokens to keep; what the cache holds beyond them is written over.
+
+        Raises:
+            OptionError: The cache holds fewer.
+        """
+        if not 0 <= positions <= self._position:
+            raise OptionError(
+                "The cache cannot be rewound to there.", found=positions, expected=f"0 to {self._position}"
+            )
+        self._position = positions
+
+    def run(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> tuple[npt.NDArray[Any], ...]:
         """Feed tokens and fetch the outputs chosen at construction; otherwise as :meth:`step`."""
         batch, length = self._check_shape(input_ids)
+        if not 1 <= scored <= length:
+            raise OptionError(
+                "The number of scored positions is out of range.", found=scored, expected=f"1 to {length}"
+            )
         total = self._position + length
         self._check_length(total)
         if batch != self._cache.batch or total > self._cache.capacity:
@@ -152,6 +176,9 @@ class Decoder:
             self._cache.reserve(self._binding, batch=batch, positions=roomy, keep=self._position)
         self._binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids, dtype=np.int64))
         self._binding.bind_cpu_input("attention_mask", np.ones((batch, total), np.int64))
+        row, place = np.indices((batch, scored), np.int64)
+        scored_positions = np.stack([row.ravel(), place.ravel() + length - scored], axis=1)
+        self._binding.bind_cpu_input("scored_positions", scored_positions)
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
         self._session.run_with_iobinding(self._binding)
@@ -188,8 +215,9 @@ class Decoder:
 
 def _check_names(graph: str, session: onnxruntime.InferenceSession, body: BodyRecord, outputs: tuple[str, ...]) -> None:
     """Refuse a graph that lacks an input or output that a step needs."""
+    fed = ("input_ids", "attention_mask", "scored_positions")
     for kind, tensors, needed in (
-        ("inputs", session.get_inputs(), ("input_ids", "attention_mask", *body.past_key_names, *body.past_value_names)),
+        ("inputs", session.get_inputs(), (*fed, *body.past_key_names, *body.past_value_names)),
         ("outputs", session.get_outputs(), (*outputs, *body.present_key_names, *body.present_value_names)),
     ):
         names = {tensor.name for tensor in tensors}

@@ -21,7 +21,7 @@ from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 
 SIZE = 5
 TOTAL = -(-VOCAB // SIZE) + 1
-OUTPUTS = ["token_ids", "candidate_ids", "candidate_logits", "cluster_scores"]
+OUTPUTS = ["token_ids", "candidate_ids", "candidate_logits", "cluster_scores", "hidden_states"]
 
 
 class Decoder(NamedTuple):
@@ -116,7 +116,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Decoder
 
 def logits_by_token(outputs: list[np.ndarray]) -> np.ndarray:
     """Candidate logits [B, V] in the order of the vocabulary."""
-    _, ids, logits, _ = outputs
+    _, ids, logits, *_ = outputs
     assert np.isneginf(logits[ids < 0]).all()
     found = np.empty((len(ids), VOCAB), np.float32)
     for row in range(len(ids)):
@@ -133,6 +133,7 @@ def test_every_step_equals_transformers(decoder: Callable[[str], Decoder], kind:
     run, cache = session(folder / "decode.onnx"), empty_cache(info)
     for start, stop in [(0, 8), (8, 13), *((i, i + 1) for i in range(13, 18))]:
         feed = {"input_ids": ids[:, start:stop].numpy(), "attention_mask": np.ones((1, stop), np.int64)}
+        feed["scored_positions"] = np.array([[0, stop - start - 1]])
         outputs, cache = step(run, info, cache, OUTPUTS, **feed)
         np.testing.assert_allclose(logits_by_token(outputs)[0], expected[stop - 1], atol=1e-3)
         assert outputs[0].tolist() == [int(expected[stop - 1].argmax())]
@@ -146,15 +147,17 @@ def test_batches_are_ragged_on_the_right(decoder: Callable[[str], Decoder]) -> N
     ]
     with torch.no_grad():
         expected = [model(input_ids=row).logits[0].numpy() for row in rows]
-    ids = np.zeros((3, 12), np.int64)
+    ids, last = np.zeros((3, 12), np.int64), np.array(lengths) - 1
     for i, row in enumerate(rows):
         ids[i, : lengths[i]] = row[0, : lengths[i]]
     run, cache = session(folder / "decode.onnx"), empty_cache(info, batch=3)
     for extra in range(3):
         if extra:
             ids = np.array([[row[0, length + extra - 1]] for row, length in zip(rows, lengths, strict=True)])
+            last = np.zeros(3, np.int64)
+        scored = np.stack([np.arange(3), last], axis=1)
         mask = (np.arange(12 + extra) < np.array(lengths)[:, None] + extra).astype(np.int64)
-        outputs, cache = step(run, info, cache, OUTPUTS, input_ids=ids, attention_mask=mask)
+        outputs, cache = step(run, info, cache, OUTPUTS, input_ids=ids, attention_mask=mask, scored_positions=scored)
         for i, found in enumerate(logits_by_token(outputs)):
             np.testing.assert_allclose(found, expected[i][lengths[i] + extra - 1], atol=1e-3)
 
@@ -170,9 +173,9 @@ def test_graph_is_valid_and_holds_no_weights(decoder: Callable[[str], Decoder]) 
     assert [value.name for value in model.graph.output][: len(OUTPUTS)] == OUTPUTS
     assert set(info.present_key_names) < {value.name for value in model.graph.output}
     names = {value.name for value in model.graph.input}
-    assert names == {"input_ids", "attention_mask", *info.past_key_names, *info.past_value_names}
+    assert names == {"input_ids", "attention_mask", "scored_positions", *info.past_key_names, *info.past_value_names}
     places = {node.name.split("/")[1] for node in model.graph.node if node.name}
-    assert places == {"embedding", "model", "last_position", "head"}
+    assert places == {"embedding", "model", "scored", "head"}
     locations = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
     assert locations == {"body.onnx.data", "head.onnx.data"}
 

@@ -29,7 +29,7 @@ def decoder(graph):
 
 def logits_at_once(graph, ids):
     """The oracle: a fresh decoder reads the whole sequence."""
-    return Decoder(graph, BODY, threads=1).step(ids).candidate_logits
+    return Decoder(graph, BODY, threads=1).step(ids).head.candidate_logits
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -39,7 +39,7 @@ def test_steps_equal_reading_at_once(graph, decoder, batch, reserved):
     decoder.reset(batch=batch, positions=reserved)
     output = decoder.step(ids[:, :5])
     for position in range(5, 40):
-        np.testing.assert_allclose(output.candidate_logits, logits_at_once(graph, ids[:, :position]), atol=1e-5)
+        np.testing.assert_allclose(output.head.candidate_logits, logits_at_once(graph, ids[:, :position]), atol=1e-5)
         output = decoder.step(ids[:, position : position + 1])
     assert decoder.position == 40
 
@@ -47,7 +47,7 @@ def test_steps_equal_reading_at_once(graph, decoder, batch, reserved):
 def test_a_prompt_can_come_in_parts(graph, decoder):
     decoder.step(IDS[:1, :7])
     output = decoder.step(IDS[:1, 7:20])
-    np.testing.assert_allclose(output.candidate_logits, logits_at_once(graph, IDS[:1, :20]), atol=1e-5)
+    np.testing.assert_allclose(output.head.candidate_logits, logits_at_once(graph, IDS[:1, :20]), atol=1e-5)
 
 
 def test_reset_forgets_everything(graph, decoder):
@@ -55,7 +55,7 @@ def test_reset_forgets_everything(graph, decoder):
     decoder.reset()
     assert decoder.position == 0
     output = decoder.step(IDS[1:, :6])
-    np.testing.assert_allclose(output.candidate_logits, logits_at_once(graph, IDS[1:, :6]), atol=1e-5)
+    np.testing.assert_allclose(output.head.candidate_logits, logits_at_once(graph, IDS[1:, :6]), atol=1e-5)
 
 
 def test_batch_may_change_after_reset_only(graph, decoder):
@@ -63,13 +63,15 @@ def test_batch_may_change_after_reset_only(graph, decoder):
     with pytest.raises(OptionError, match="reset"):
         decoder.step(IDS[:, 3:4])
     decoder.reset()
-    np.testing.assert_allclose(decoder.step(IDS[:, :4]).candidate_logits, logits_at_once(graph, IDS[:, :4]), atol=1e-5)
+    np.testing.assert_allclose(
+        decoder.step(IDS[:, :4]).head.candidate_logits, logits_at_once(graph, IDS[:, :4]), atol=1e-5
+    )
 
 
 def test_outputs_follow_the_contract_and_stay_as_they_were(decoder):
-    first = decoder.step(IDS[:, :3])
+    first = decoder.step(IDS[:, :3]).head
     kept = first.candidate_logits.copy()
-    second = decoder.step(IDS[:, 3:4])
+    second = decoder.step(IDS[:, 3:4]).head
     assert first.token_ids.shape == (2,)
     assert first.token_ids.dtype == first.candidate_ids.dtype == np.int64
     assert first.candidate_ids.shape == first.candidate_logits.shape == (2, VOCAB + 1)
@@ -149,3 +151,24 @@ def test_threads_and_providers_are_checked(graph):
 def test_manifest_that_does_not_fit_the_graph_is_an_error(graph):
     with pytest.raises(BundleError, match="past"):
         Decoder(graph, replace(BODY, past_key_names=["past.0", "past.1"]))
+
+
+def test_several_positions_can_be_scored(graph, decoder):
+    decoder.step(IDS[:1, :5])
+    output = decoder.step(IDS[:1, 5:9], scored=3)
+    assert output.hidden_states.shape == (3, output.hidden_states.shape[1])
+    for place in range(3):
+        expected = logits_at_once(graph, IDS[:1, : 7 + place])
+        np.testing.assert_allclose(output.head.candidate_logits[place : place + 1], expected, atol=1e-5)
+    with pytest.raises(OptionError, match="scored positions"):
+        decoder.step(IDS[:1, 9:10], scored=2)
+
+
+def test_rewinding_forgets_the_last_tokens(graph, decoder):
+    decoder.step(IDS[:1, :12])
+    decoder.rewind(7)
+    assert decoder.position == 7
+    output = decoder.step(IDS[:1, 7:9])
+    np.testing.assert_allclose(output.head.candidate_logits, logits_at_once(graph, IDS[:1, :9]), atol=1e-5)
+    with pytest.raises(OptionError, match="0 to 9"):
+        decoder.rewind(10)
