@@ -11,6 +11,8 @@ HEAD_DATA = "head.onnx.data"
 BODY_GRAPH = "body.onnx"
 BODY_DATA = "body.onnx.data"
 DECODE_GRAPH = "decode.onnx"
+NATIVE_HEAD_GRAPH = "head.native.onnx"
+NATIVE_DECODE_GRAPH = "decode.native.onnx"
 TENSORRT_HEAD_GRAPH = "head.tensorrt.onnx"
 DENSE_GRAPH = "dense.onnx"
 EMBEDDING_DATA = "embedding.onnx.data"
@@ -28,3 +30,7 @@ TOKEN_ORDER = "head.token_order"
 SLOT_OF_TOKEN = "head.slot_of_token"
 #: Name of the input-embedding table of a model whose head is not tied, [V, H].
 EMBEDDING_ROWS = "embedding.rows"
+#: Names of the initializers with the low-bit rows in the table's order: codes [T, C, blocks, bytes] uint8, and their scales
+#: [T, C, blocks] float16.
+LOW_BIT_CODES = "head.low_bit_codes"
+LOW_BIT_SCALES = "head.low_bit_scales"

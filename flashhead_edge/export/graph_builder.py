@@ -122,8 +122,7 @@ class GraphBuilder:
             list(self.initializers.values()),
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        if any(node.domain for node in self.nodes):
-            opsets.append(helper.make_opsetid(_CONTRIB, 1))
+        opsets += [helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in self.nodes} - {""})]
         return helper.make_model(
             graph,
             opset_imports=opsets,

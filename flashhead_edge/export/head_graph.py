@@ -59,6 +59,8 @@ class HeadTables:
         num_clusters: K.
         logit_scale: Factor on the logits.
         logit_softcap: Soft-cap of the logits, or None.
+        low_bit_codes: ``head.low_bit_codes``, [T, C, blocks, 16 or 32] uint8, or None; only native graphs read them.
+        low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float16, or None.
     """
 
     rows: TensorRef
@@ -73,6 +75,8 @@ class HeadTables:
     num_clusters: int
     logit_scale: float
     logit_softcap: float | None
+    low_bit_codes: TensorRef | None = None
+    low_bit_scales: TensorRef | None = None
 
 
 def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
@@ -174,7 +178,7 @@ def two_stage_graph(
     ids = graph.node("Gather", [tables.token_order.name, chosen], "/head/ids/Gather", axis=0)
     ids = graph.node("Reshape", [ids, "/head/ids/shape"], "/head/ids/Reshape")
     _finish(graph, products, ids, tables)
-    return graph.model("flashhead two-stage head", width, _outputs(opened * size, clusters))
+    return graph.model("flashhead two-stage head", width, head_outputs(opened * size, clusters))
 
 
 def dense_graph(tables: HeadTables) -> onnx.ModelProto:
@@ -205,7 +209,7 @@ def dense_graph(tables: HeadTables) -> onnx.ModelProto:
     shape = graph.node("Concat", ["/head/batch/Shape/output_0", "/head/ids/slots"], "/head/ids/Shape", axis=0)
     ids = graph.node("Expand", [ids, shape], "/head/ids/Expand")
     _finish(graph, products, ids, tables)
-    return graph.model("flashhead dense head", width, _outputs(total * size, tables.num_clusters))
+    return graph.model("flashhead dense head", width, head_outputs(total * size, tables.num_clusters))
 
 
 def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) -> None:
@@ -227,7 +231,7 @@ def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) ->
     graph.identity(token, "token_ids")
 
 
-def _outputs(candidates: int, clusters: int) -> list[tuple[str, type[np.generic], list[int]]]:
+def head_outputs(candidates: int, clusters: int) -> list[tuple[str, type[np.generic], list[int]]]:
     """The contract of a head's outputs: names, types, shapes after the batch."""
     shapes: list[list[int]] = [[], [candidates], [candidates], [clusters]]
     types: list[type[np.generic]] = [np.int64, np.int64, np.float32, np.float32]

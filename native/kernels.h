@@ -1,0 +1,53 @@
+// Dot products of stored rows with hidden states: what every instruction set implements.
+//
+// Low-bit rows are blocks of 32 codes with a scale (flashhead_edge/quantize.py). A vector of codes is read as 16-bit
+// lanes: a lane holds four int4 or two int8 codes, which shifts and masks bring into the place of the lane one after
+// another. The state is rounded once to 16 bits and laid out in as many planes, so that every instruction set does the
+// same: multiply 16-bit lanes, add pairs into 32 bits, scale by the block. 16 bits make the state's rounding (about
+// 1/32767 of its greatest number) vanish beside that of the rows.
+#pragma once
+
+#include <stdint.h>
+
+namespace flashhead {
+
+constexpr int64_t kBlock = 32;
+// Planes are padded with zeros to this many blocks: the widest vector of codes, 64 bytes, holds 4 blocks of int4.
+constexpr int64_t kBlocksPadding = 4;
+
+// A hidden state as the kernels read it. Plane j of a code width has state[n * i + j] at i, n = codes in a 16-bit lane.
+struct State {
+  const float* values;         // [H]
+  const int16_t* planes4[4];   // int4: [padded H / 4] each
+  const int16_t* planes8[2];   // int8: [padded H / 2] each
+  const int32_t* middle4;      // -8 * (sum of the 8 rounded numbers that share a 32-bit lane), [padded H / 8]
+  const int32_t* middle8;      // -128 * (sum of the 4 ...), [padded H / 4]
+  float scale;                 // of the rounded numbers; NaN for a state with a NaN or an infinity
+};
+
+// All functions: out[s][r] = row r times state s, for r < rows and s < states.
+struct Kernels {
+  const char* name;
+  void (*rows_f32)(const float* rows, int64_t row_count, int64_t width, const State* const* states, int64_t state_count,
+                   float* const* out);
+  void (*rows_f16)(const uint16_t* rows, int64_t row_count, int64_t width, const State* const* states,
+                   int64_t state_count, float* const* out);
+  // Codes [rows, blocks, 4 * bits bytes], scales [rows, blocks] float or half (scale_bits 32 or 16).
+  void (*rows_low_bit)(const uint8_t* codes, const void* scales, int scale_bits, int bits, int64_t row_count,
+                       int64_t blocks, const State* const* states, int64_t state_count, float* const* out);
+  // Rows are columns here: out[r] += sum over h of values[h] * columns[h * stride + r].
+  void (*columns_f32)(const float* columns, int64_t stride, int64_t width, int64_t row_count, const float* values,
+                      float* out);
+  // values = cap * tanh(values * scale / cap), or values * scale where cap is 0.
+  void (*activate)(float* values, int64_t count, float scale, float cap);
+};
+
+// Null where the compiler's target or the processor lacks the instructions.
+const Kernels* ScalarKernels();
+const Kernels* Avx2Kernels();
+const Kernels* Avx512Kernels();
+const Kernels* NeonKernels();
+
+float HalfToFloat(uint16_t half);
+
+}  // namespace flashhead

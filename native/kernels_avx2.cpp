@@ -1,0 +1,87 @@
+// AVX2 with FMA and F16C: x86-64 from 2013 on.
+#include "kernels_common.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace flashhead {
+namespace {
+namespace avx2 {
+
+struct Simd {
+  static constexpr const char* kName = "avx2";
+  static constexpr int64_t kCodeBytes = 32, kFloats = 8;
+  using Codes = __m256i;
+  using Ints = __m256i;
+  using Floats = __m256;
+
+  static Codes LoadCodes(const uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+  // Only half a vector can be left: a block of int4.
+  static Codes LoadCodesPartial(const uint8_t* from, int64_t) {
+    return _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  template <int kBits>
+  static Codes Plane(int j, Codes codes) {
+    const Codes moved = _mm256_srli_epi16(codes, j * kBits);
+    return j == 16 / kBits - 1 ? moved : _mm256_and_si256(moved, _mm256_set1_epi16((1 << kBits) - 1));
+  }
+  static Ints LoadInts(const int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+  static Ints MultiplyAdd(Ints sum, Codes codes, const int16_t* plane) {
+    const auto state = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(codes, state));
+  }
+  static Floats ToFloats(Ints ints) { return _mm256_cvtepi32_ps(ints); }
+  static Floats Zero() { return _mm256_setzero_ps(); }
+  static Floats Add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+  static Floats MultiplyAdd(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+  static float Sum(Floats a) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+  }
+  template <int64_t kBlocks>
+  static Floats Scales(const float* scales) {
+    const __m128 low = _mm_broadcast_ss(scales);
+    return _mm256_set_m128(kBlocks == 1 ? low : _mm_broadcast_ss(scales + kBlocks - 1), low);
+  }
+  template <int64_t kBlocks>
+  static Floats Scales(const uint16_t* scales) {
+    const float wide[2] = {_cvtsh_ss(scales[0]), _cvtsh_ss(scales[kBlocks - 1])};
+    return Scales<kBlocks>(static_cast<const float*>(wide));
+  }
+  static Floats LoadFloats(const float* from) { return _mm256_loadu_ps(from); }
+  static Floats LoadFloats(const uint16_t* from) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+};
+
+#include "kernels_impl.h"
+
+}  // namespace avx2
+}  // namespace
+
+const Kernels* Avx2Kernels() {
+  const bool usable = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  return usable ? &avx2::kTable : nullptr;
+}
+
+}  // namespace flashhead
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#else
+namespace flashhead {
+const Kernels* Avx2Kernels() { return nullptr; }
+}  // namespace flashhead
+#endif

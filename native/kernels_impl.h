@@ -1,0 +1,173 @@
+// The kernels, written once over a vector type `Simd` that the including file defines in its own namespace:
+//   Codes, Ints, Floats      registers; kCodeBytes bytes of codes make kCodeBytes / 4 lanes of Ints and of Floats
+//   LoadCodes, LoadCodesPartial(bytes), Plane(bits, j, codes)      the j-th code of every 16-bit lane
+//   LoadInts, MultiplyAdd(ints, codes, const int16_t*)             16-bit products, pairs added to 32-bit lanes
+//   ToFloats, Zero, MultiplyAdd(a, b, c) = a * b + c, Sum
+//   Scales(const float*, blocks), Scales(const uint16_t*, blocks)  a scale for every lane of its block
+//   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*)
+
+template <int kBits, int kStates, class Scale>
+void LowBitTile(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t blocks, const State* const* states,
+                float* const* out) {
+  constexpr int64_t kBlockBytes = 4 * kBits, kPlanes = 16 / kBits;
+  constexpr int64_t kBlocks = Simd::kCodeBytes / kBlockBytes;
+  constexpr int64_t kPlaneStep = Simd::kCodeBytes / 2, kMiddleStep = Simd::kCodeBytes / 4;
+  const int64_t full = blocks / kBlocks, rest = blocks % kBlocks;
+  for (int64_t r = 0; r < rows; ++r) {
+    Simd::Floats sums[kStates];
+    for (int s = 0; s < kStates; ++s) sums[s] = Simd::Zero();
+    const auto add = [&](int64_t group, Simd::Codes vector, Simd::Floats scale) {
+      for (int s = 0; s < kStates; ++s) {
+        const State& state = *states[s];
+        auto ints = Simd::LoadInts((kBits == 4 ? state.middle4 : state.middle8) + group * kMiddleStep);
+        for (int j = 0; j < kPlanes; ++j) {
+          const int16_t* plane = kBits == 4 ? state.planes4[j] : state.planes8[j & 1];
+          ints = Simd::MultiplyAdd(ints, Simd::template Plane<kBits>(j, vector), plane + group * kPlaneStep);
+        }
+        sums[s] = Simd::MultiplyAdd(Simd::ToFloats(ints), scale, sums[s]);
+      }
+    };
+    for (int64_t g = 0; g < full; ++g) {
+      add(g, Simd::LoadCodes(codes + g * Simd::kCodeBytes), Simd::template Scales<kBlocks>(scales + g * kBlocks));
+    }
+    if (rest) {
+      float padded[kBlocksPadding] = {};
+      for (int64_t b = 0; b < rest; ++b) padded[b] = ScaleToFloat(scales[full * kBlocks + b]);
+      add(full, Simd::LoadCodesPartial(codes + full * Simd::kCodeBytes, rest * kBlockBytes),
+          Simd::template Scales<kBlocks>(static_cast<const float*>(padded)));
+    }
+    for (int s = 0; s < kStates; ++s) out[s][r] = Simd::Sum(sums[s]) * states[s]->scale;
+    codes += blocks * kBlockBytes;
+    scales += blocks;
+  }
+}
+
+template <int kStates, class Element>
+void ExactTile(const Element* rows, int64_t row_count, int64_t width, const State* const* states, float* const* out) {
+  constexpr int64_t kStep = Simd::kFloats;
+  const int64_t full = width / kStep * kStep;
+  for (int64_t r = 0; r < row_count; ++r, rows += width) {
+    Simd::Floats sums[kStates][2];
+    for (auto& pair : sums) pair[0] = pair[1] = Simd::Zero();
+    int64_t i = 0;
+    for (; i + 2 * kStep <= full; i += 2 * kStep) {
+      const auto first = Simd::LoadFloats(rows + i), second = Simd::LoadFloats(rows + i + kStep);
+      for (int s = 0; s < kStates; ++s) {
+        sums[s][0] = Simd::MultiplyAdd(first, Simd::LoadFloats(states[s]->values + i), sums[s][0]);
+        sums[s][1] = Simd::MultiplyAdd(second, Simd::LoadFloats(states[s]->values + i + kStep), sums[s][1]);
+      }
+    }
+    if (i < full) {
+      const auto first = Simd::LoadFloats(rows + i);
+      for (int s = 0; s < kStates; ++s) {
+        sums[s][0] = Simd::MultiplyAdd(first, Simd::LoadFloats(states[s]->values + i), sums[s][0]);
+      }
+    }
+    for (int s = 0; s < kStates; ++s) {
+      float sum = Simd::Sum(Simd::Add(sums[s][0], sums[s][1]));
+      for (i = full; i < width; ++i) sum += ScaleToFloat(rows[i]) * states[s]->values[i];
+      out[s][r] = sum;
+    }
+  }
+}
+
+// Four states share a row in registers; more take the row again from the nearest cache.
+#define FLASHHEAD_TILES(call)                                                 \
+  for (; state_count > 0; states += 4, out += 4, state_count -= 4) {          \
+    switch (state_count) {                                                    \
+      case 1: { constexpr int kStates = 1; call; break; }                     \
+      case 2: { constexpr int kStates = 2; call; break; }                     \
+      case 3: { constexpr int kStates = 3; call; break; }                     \
+      default: { constexpr int kStates = 4; call; break; }                    \
+    }                                                                         \
+  }
+
+// Rows of a low-bit tile: few enough to stay in the first-level cache while the states of a batch pass over them.
+constexpr int64_t kTileRows = 32;
+
+template <int kBits, class Scale>
+void LowBitStates(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t blocks, const State* const* states,
+                  int64_t state_count, float* const* out) {
+  FLASHHEAD_TILES((LowBitTile<kBits, kStates>(codes, scales, rows, blocks, states, out)))
+}
+
+template <int kBits, class Scale>
+void LowBitRowsOf(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t blocks, const State* const* states,
+                  int64_t state_count, float* const* out) {
+  if (state_count <= 4) return LowBitStates<kBits>(codes, scales, rows, blocks, states, state_count, out);
+  float* shifted[kMaxStates];
+  for (int64_t r = 0; r < rows; r += kTileRows) {
+    for (int64_t s = 0; s < state_count; ++s) shifted[s] = out[s] + r;
+    const int64_t count = rows - r < kTileRows ? rows - r : kTileRows;
+    LowBitStates<kBits>(codes + r * blocks * 4 * kBits, scales + r * blocks, count, blocks, states, state_count,
+                        shifted);
+  }
+}
+
+void LowBitRows(const uint8_t* codes, const void* scales, int scale_bits, int bits, int64_t rows, int64_t blocks,
+                const State* const* states, int64_t state_count, float* const* out) {
+  const auto* floats = static_cast<const float*>(scales);
+  const auto* halves = static_cast<const uint16_t*>(scales);
+  for (; state_count > 0; states += kMaxStates, out += kMaxStates, state_count -= kMaxStates) {
+    const int64_t count = state_count < kMaxStates ? state_count : kMaxStates;
+    if (bits == 4) {
+      scale_bits == 32 ? LowBitRowsOf<4>(codes, floats, rows, blocks, states, count, out)
+                       : LowBitRowsOf<4>(codes, halves, rows, blocks, states, count, out);
+    } else {
+      scale_bits == 32 ? LowBitRowsOf<8>(codes, floats, rows, blocks, states, count, out)
+                       : LowBitRowsOf<8>(codes, halves, rows, blocks, states, count, out);
+    }
+  }
+}
+
+template <class Element>
+void ExactRows(const Element* rows, int64_t row_count, int64_t width, const State* const* states, int64_t state_count,
+               float* const* out) {
+  FLASHHEAD_TILES((ExactTile<kStates>(rows, row_count, width, states, out)))
+}
+
+void Columns(const float* columns, int64_t stride, int64_t width, int64_t row_count, const float* values,
+             float* __restrict out) {
+  for (int64_t h = 0; h < width; ++h) {
+    const float value = values[h];
+    const float* __restrict column = columns + h * stride;
+    for (int64_t r = 0; r < row_count; ++r) out[r] += value * column[r];
+  }
+}
+
+// tanh(x) = (1 - e) / (1 + e) with e = exp(-2|x|): absolute error below 2e-7, which the cap scales. exp is split into
+// a power of two and a Taylor polynomial on |r| <= ln(2) / 2.
+void Activate(float* __restrict values, int64_t count, float scale, float cap) {
+  if (cap == 0) {
+    if (scale != 1) {
+      for (int64_t i = 0; i < count; ++i) values[i] *= scale;
+    }
+    return;
+  }
+  const float factor = scale / cap;
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = values[i] * factor;
+    float size = __builtin_fabsf(x);
+    size = size < 20.0f ? size : 20.0f;
+    const float exponent = -2.0f * size;
+    const int power = static_cast<int>(exponent * 1.44269504f - 0.5f);
+    const float r = (exponent - power * 0.693359375f) + power * 2.12194440e-4f;
+    float e = 1.0f / 5040;
+    e = e * r + 1.0f / 720;
+    e = e * r + 1.0f / 120;
+    e = e * r + 1.0f / 24;
+    e = e * r + 1.0f / 6;
+    e = e * r + 0.5f;
+    e = e * r + 1.0f;
+    e = e * r + 1.0f;
+    const int32_t bits = (power + 127) << 23;
+    float two;
+    __builtin_memcpy(&two, &bits, 4);
+    e *= two;
+    const float result = cap * ((1.0f - e) / (1.0f + e));
+    const float signed_result = x < 0 ? -result : result;
+    values[i] = x == x ? signed_result : x;
+  }
+}
+
+const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, LowBitRows, Columns, Activate};

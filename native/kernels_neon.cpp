@@ -1,0 +1,80 @@
+// NEON of 64-bit ARM, in pairs of registers so that vectors have the shape of AVX2's.
+#include "kernels_common.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+namespace flashhead {
+namespace {
+namespace neon {
+
+struct Simd {
+  static constexpr const char* kName = "neon";
+  static constexpr int64_t kCodeBytes = 32, kFloats = 8;
+  struct Codes { uint16x8_t half[2]; };
+  struct Ints { int32x4_t half[2]; };
+  struct Floats { float32x4_t half[2]; };
+
+  static Codes LoadCodes(const uint8_t* from) {
+    return {{vreinterpretq_u16_u8(vld1q_u8(from)), vreinterpretq_u16_u8(vld1q_u8(from + 16))}};
+  }
+  // Only half a vector can be left: a block of int4.
+  static Codes LoadCodesPartial(const uint8_t* from, int64_t) {
+    return {{vreinterpretq_u16_u8(vld1q_u8(from)), vdupq_n_u16(0)}};
+  }
+  template <int kBits>
+  static Codes Plane(int j, Codes codes) {
+    const int16x8_t shift = vdupq_n_s16(static_cast<int16_t>(-j * kBits));
+    const uint16x8_t mask = vdupq_n_u16((1 << kBits) - 1);
+    for (auto& half : codes.half) half = vandq_u16(vshlq_u16(half, shift), mask);
+    return codes;
+  }
+  static Ints LoadInts(const int32_t* from) { return {{vld1q_s32(from), vld1q_s32(from + 4)}}; }
+  static Ints MultiplyAdd(Ints sum, Codes codes, const int16_t* plane) {
+    for (int i = 0; i < 2; ++i) {
+      const int16x8_t lanes = vreinterpretq_s16_u16(codes.half[i]), state = vld1q_s16(plane + 8 * i);
+      const int32x4_t low = vmull_s16(vget_low_s16(lanes), vget_low_s16(state));
+      sum.half[i] = vaddq_s32(sum.half[i], vpaddq_s32(low, vmull_high_s16(lanes, state)));
+    }
+    return sum;
+  }
+  static Floats ToFloats(Ints ints) { return {{vcvtq_f32_s32(ints.half[0]), vcvtq_f32_s32(ints.half[1])}}; }
+  static Floats Zero() { return {{vdupq_n_f32(0), vdupq_n_f32(0)}}; }
+  static Floats Add(Floats a, Floats b) {
+    return {{vaddq_f32(a.half[0], b.half[0]), vaddq_f32(a.half[1], b.half[1])}};
+  }
+  static Floats MultiplyAdd(Floats a, Floats b, Floats c) {
+    return {{vfmaq_f32(c.half[0], a.half[0], b.half[0]), vfmaq_f32(c.half[1], a.half[1], b.half[1])}};
+  }
+  static float Sum(Floats a) { return vaddvq_f32(vaddq_f32(a.half[0], a.half[1])); }
+  template <int64_t kBlocks, class Scale>
+  static Floats Scales(const Scale* scales) {
+    return {{vdupq_n_f32(ToFloat(scales[0])), vdupq_n_f32(ToFloat(scales[kBlocks - 1]))}};
+  }
+  static float ToFloat(float value) { return value; }
+  static float ToFloat(uint16_t half) {
+    __fp16 value;
+    __builtin_memcpy(&value, &half, 2);
+    return value;
+  }
+  static Floats LoadFloats(const float* from) { return {{vld1q_f32(from), vld1q_f32(from + 4)}}; }
+  static Floats LoadFloats(const uint16_t* from) {
+    const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(from));
+    return {{vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)}};
+  }
+};
+
+#include "kernels_impl.h"
+
+}  // namespace neon
+}  // namespace
+
+const Kernels* NeonKernels() { return &neon::kTable; }
+
+}  // namespace flashhead
+
+#else
+namespace flashhead {
+const Kernels* NeonKernels() { return nullptr; }
+}  // namespace flashhead
+#endif

@@ -1,0 +1,27 @@
+// Hidden states of a batch in the layouts that the kernels read.
+#pragma once
+
+#include <vector>
+
+#include "kernels.h"
+
+namespace flashhead {
+
+class States {
+ public:
+  // Copies nothing of `values` [count, width], which must outlive this; reuses its own memory from call to call.
+  void Assign(const float* values, int64_t count, int64_t width, bool low_bit);
+
+  const State* const* pointers() const { return pointers_.data(); }
+  const State& operator[](int64_t i) const { return states_[i]; }
+
+ private:
+  void Round(const float* values, int64_t width, int64_t padded, State* state, int16_t* planes, int32_t* middles);
+
+  std::vector<State> states_;
+  std::vector<const State*> pointers_;
+  std::vector<int16_t> planes_;
+  std::vector<int32_t> middles_;
+};
+
+}  // namespace flashhead
