@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from flashhead_edge.errors import OptionError
-from flashhead_edge.sampling import Sampler, SamplingOptions, logprob
+from flashhead_edge.sampling import Sampler, SamplingOptions
 from flashhead_edge.stopping import StopStrings
+from flashhead_edge.token_scores import TokenScores
 from flashhead_edge.tokenizer import StreamDecoder
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Generation:
     Attributes:
         text: The new text, without special tokens and stop strings.
         token_ids: Every generated token, also the end-of-sequence token and those of a stop string.
-        logprobs: Natural log-probabilities of ``token_ids`` over the candidates, before temperature and filters; None
-            where they were not asked for.
+        logprobs: Natural log-probabilities of ``token_ids`` over the whole vocabulary, before temperature and filters;
+            None where they were not asked for.
         finish_reason: "stop" (end of sequence or stop string), "length" or "interrupted".
         prompt_tokens: Tokens of the prompt, special ones included.
         time_to_first_token_ms: From the call to the first token, tokenization and prefill included; None without one.
@@ -155,16 +156,19 @@ class GenerationStream(Iterator[str]):
         """Run the model and choose tokens, at most ``max_new_tokens``."""
         options, decoder = self._options, self._generator.decoder
         sampler = Sampler(options.sampling)
+        vocabulary = None
+        if options.logprobs or not options.sampling.is_greedy:
+            vocabulary = self._generator.vocabulary
         decoder.reset(positions=len(self._prompt_ids) + options.max_new_tokens)
         fed = self._prompt_ids
         for count in range(options.max_new_tokens):
-            output = decoder.step(np.array([fed], dtype=np.int64)).head
-            ids, logits = output.candidate_ids[0], output.candidate_logits[0]
-            token_id = sampler.choose(ids, logits)
+            output = decoder.step(np.array([fed], dtype=np.int64))
+            scores = TokenScores(output.head, output.hidden_states[0], vocabulary=vocabulary)
+            token_id = sampler.choose(scores)
             self._last = time.perf_counter()
             self._token_ids.append(token_id)
             if options.logprobs:
-                self._logprobs.append(logprob(token_id, ids, logits))
+                self._logprobs.append(float(scores.logprobs(np.array([token_id]))[0]))
             if count == 0:
                 self._first = self._last
             yield token_id

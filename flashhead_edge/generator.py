@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flashhead_edge.errors import BundleError, OptionError, did_you_mean
+from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.generation import Generation, GenerationOptions, GenerationStream
+from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.session import CPU_PROVIDER
 from flashhead_edge.sampling import SamplingOptions
+from flashhead_edge.token_scores import WholeVocabulary
 from flashhead_edge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -69,6 +73,21 @@ class Generator:
         self.decoder = Decoder(graph, body, threads=threads, providers=providers)
         self._max_positions = body.max_positions
         self._stream: GenerationStream | None = None
+
+    @cached_property
+    def vocabulary(self) -> WholeVocabulary | None:
+        """What reaches the tokens that are no candidates; None for the dense head, which scores all.
+
+        Read when the first draw or log-probability needs it: greedy decoding does without.
+        """
+        if self.head == "dense":
+            return None
+        manifest = self.bundle.manifest
+        rows = ExactRows.from_bundle(self.bundle)
+        distribution = VocabularyDistribution(
+            rows.index, logit_scale=manifest.logit_scale, logit_softcap=manifest.logit_softcap
+        )
+        return WholeVocabulary(rows, distribution)
 
     @property
     def providers(self) -> tuple[str, ...]:

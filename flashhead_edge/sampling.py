@@ -1,20 +1,28 @@
-"""Choosing the next token among the candidates of a step: greedy, or drawn at a temperature.
+"""Choosing the next token: greedy among the exact scores, or drawn at a temperature from the whole vocabulary.
 
-Probabilities are over the candidates, not over the whole vocabulary: they sum to one over the tokens that stage 2
-scored, so they are a little higher than those of a dense head.
+Filters keep a few likely tokens, so they choose among tokens with exact scores. The mass that a nucleus (top-p) is
+measured against is that of the whole vocabulary; where the exact tokens have too little of it, closed clusters are
+scored exactly too, the heaviest first.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError, OptionError
 
+if TYPE_CHECKING:
+    from flashhead_edge.token_scores import TokenScores
+
 _Float64 = npt.NDArray[np.float64]
+
+#: Closed clusters scored at a time where a nucleus needs more; twice as many each time after.
+_FIRST_OPENED = 64
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,6 @@ class SamplingOptions:
 class Sampler:
     """Draws tokens one after the other.
 
-    A draw walks down the tokens from the likeliest (ties: lowest id first), so it does not depend on the order in
-    which clusters were opened, and the same seed gives two-stage and dense heads the same draws.
-
     Args:
         options: How to choose.
     """
@@ -76,12 +81,11 @@ class Sampler:
         self._options = options
         self._random = np.random.default_rng(options.seed)
 
-    def choose(self, candidate_ids: npt.NDArray[np.int64], candidate_logits: npt.NDArray[np.float32]) -> int:
-        """Choose one candidate.
+    def choose(self, scores: TokenScores) -> int:
+        """Choose a token.
 
         Args:
-            candidate_ids: Distinct token ids, [M] int64; padding has any id.
-            candidate_logits: Their logits, [M] float32, -inf for padding.
+            scores: What is known of the next token; a nucleus may make it score more tokens.
 
         Returns:
             The chosen token id.
@@ -89,27 +93,33 @@ class Sampler:
         Raises:
             BundleError: The logits hold NaN or +inf, or nothing but padding.
         """
-        _check(candidate_logits)
-        if self._options.is_greedy:
-            return int(candidate_ids[candidate_logits == candidate_logits.max()].min())
-        ids, probabilities = self._distribution(candidate_ids, candidate_logits)
+        check_scores(scores)
+        options = self._options
+        if options.is_greedy:
+            return int(scores.ids[scores.logits == scores.logits.max()].min())
+        if (options.top_k, options.top_p, options.min_p) == (0, 1.0, 0.0):
+            return scores.draw(self._random, options.temperature)
+        ids, probabilities = self._distribution(scores)
         cumulative = np.cumsum(probabilities)
         place = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
         return int(ids[min(place, len(ids) - 1)])
 
-    def _distribution(
-        self, candidate_ids: npt.NDArray[np.int64], candidate_logits: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.int64], _Float64]:
-        """Apply temperature and filters: ids and probabilities, likeliest first, both [<= M]."""
+    def _distribution(self, scores: TokenScores) -> tuple[npt.NDArray[np.int64], _Float64]:
+        """Apply temperature and filters: ids and probabilities, likeliest first."""
         options = self._options
-        logits = candidate_logits.astype(np.float64)
+        rest = 0.0
+        if options.top_k:
+            scores.drop_rest()
+        elif options.top_p < 1.0:
+            rest = _open_nucleus(scores, options.top_p, options.temperature)
+        logits = scores.logits.astype(np.float64)
         keep = logits > -np.inf
         if 0 < options.top_k < np.count_nonzero(keep):
             keep &= logits >= np.partition(logits, -options.top_k)[-options.top_k]
-        ids, logits = candidate_ids[keep], logits[keep]
+        ids, logits = scores.ids[keep], logits[keep]
         order = np.lexsort((ids, -logits))
         # The largest is subtracted before dividing: a tiny temperature must not overflow.
-        probabilities = _normalise(np.exp((logits[order] - logits.max()) / options.temperature))
+        probabilities = _normalise(np.exp((logits[order] - logits.max()) / options.temperature)) * (1.0 - rest)
         if options.top_p < 1.0:
             before = np.cumsum(probabilities) - probabilities
             count = max(1, int(np.count_nonzero(before < options.top_p)))
@@ -120,26 +130,21 @@ class Sampler:
         return ids[order[: len(probabilities)]], probabilities
 
 
-def logprob(token_id: int, candidate_ids: npt.NDArray[np.int64], candidate_logits: npt.NDArray[np.float32]) -> float:
-    """Natural log-probability of a candidate under the model, before temperature and filters.
-
-    Args:
-        token_id: One of the candidates.
-        candidate_ids: Distinct token ids, [M] int64.
-        candidate_logits: Their logits, [M] float32, -inf for padding.
-
-    Returns:
-        Log of the probability over the candidates, at most 0.
-
-    Raises:
-        BundleError: The logits are not numbers.
-    """
-    _check(candidate_logits)
-    logits = candidate_logits.astype(np.float64)
-    highest = logits.max()
-    # Padding may repeat an id; its -inf loses to the candidate itself.
-    own = logits[candidate_ids == token_id].max()
-    return min(0.0, float(own - highest - np.log(np.exp(logits - highest).sum())))
+def _open_nucleus(scores: TokenScores, top_p: float, temperature: float) -> float:
+    """Score closed clusters until the exact tokens have the share ``top_p``; return the share that is left."""
+    opened = _FIRST_OPENED
+    while True:
+        closed = scores.closed_log_masses(temperature)
+        if not len(closed):
+            return 0.0
+        total = scores.log_partition(temperature)
+        masses = np.exp(closed - total)
+        rest = float(masses.sum())
+        if 1.0 - rest >= top_p or not rest:
+            return rest
+        heaviest = np.argpartition(-masses, min(opened, len(masses) - 1))[:opened]
+        scores.open_clusters(heaviest[masses[heaviest] > 0])
+        opened *= 2
 
 
 def _normalise(weights: _Float64) -> _Float64:
@@ -147,9 +152,16 @@ def _normalise(weights: _Float64) -> _Float64:
     return np.asarray(weights / weights.sum())
 
 
-def _check(logits: npt.NDArray[np.float32]) -> None:
-    """Refuse logits with which no choice makes sense."""
-    highest = logits.max(initial=-np.inf)
+def check_scores(scores: TokenScores) -> None:
+    """Refuse logits with which no choice makes sense.
+
+    Args:
+        scores: What is known of the next token.
+
+    Raises:
+        BundleError: The logits hold NaN or +inf, or there is no token left.
+    """
+    highest = scores.logits.max(initial=-np.inf)
     if not np.isfinite(highest):  # the maximum of numbers and NaN is NaN
         raise BundleError(
             "The model's logits are not finite.",

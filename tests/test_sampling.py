@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flashhead_edge.errors import BundleError, OptionError
-from flashhead_edge.sampling import Sampler, SamplingOptions, logprob
+from flashhead_edge.runtimes.base import HeadOutput
+from flashhead_edge.sampling import Sampler, SamplingOptions
+from flashhead_edge.token_scores import TokenScores
 
 LOGITS = hnp.arrays(np.float32, st.integers(1, 12), elements=st.floats(-20, 20, width=32))
 FILTERS = st.builds(
@@ -28,8 +30,14 @@ def candidates(logits):
     return np.append(ids, [-1, -1]).astype(np.int64), np.append(logits, [-np.inf, -np.inf]).astype(np.float32)
 
 
+def scores_of(ids, logits):
+    """All tokens are candidates, as a dense head has it."""
+    output = HeadOutput(ids[:1], ids[None], logits[None], np.zeros((1, 1), np.float32))
+    return TokenScores(output, np.zeros(1, np.float32))
+
+
 def distribution(options, ids, logits):
-    kept, probabilities = Sampler(options)._distribution(ids, logits)
+    kept, probabilities = Sampler(options)._distribution(scores_of(ids, logits))
     return dict(zip(kept.tolist(), probabilities.tolist(), strict=True))
 
 
@@ -83,43 +91,47 @@ def test_draws_repeat_and_do_not_depend_on_the_order_of_candidates(logits, optio
     order = np.random.default_rng(1).permutation(len(ids))
     one, other = Sampler(options), Sampler(options)
     for _ in range(5):
-        assert one.choose(ids, logits) == other.choose(ids[order], logits[order])
+        assert one.choose(scores_of(ids, logits)) == other.choose(scores_of(ids[order], logits[order]))
 
 
 @given(logits=LOGITS)
 def test_greedy_takes_the_lowest_id_of_the_greatest(logits):
     ids, logits = candidates(logits)
-    chosen = Sampler(SamplingOptions()).choose(ids, logits)
+    chosen = Sampler(SamplingOptions()).choose(scores_of(ids, logits))
     assert chosen == min(i for i, logit in zip(ids, logits, strict=True) if logit == logits.max())
-    assert Sampler(SamplingOptions(temperature=1.0, top_k=1, seed=0)).choose(ids, logits) in ids[logits == logits.max()]
+    assert (
+        Sampler(SamplingOptions(temperature=1.0, top_k=1, seed=0)).choose(scores_of(ids, logits))
+        in ids[logits == logits.max()]
+    )
 
 
 @given(logits=LOGITS)
 def test_logprobs_are_those_of_a_softmax(logits):
     ids, logits = candidates(logits)
-    values = [logprob(int(i), ids, logits) for i in ids[:-2]]
+    values = scores_of(ids, logits).logprobs(ids[:-2]).tolist()
     assert math.isclose(sum(map(math.exp, values)), 1.0, rel_tol=1e-6)
     assert max(values) <= 0.0
-    top = int(ids[logits.argmax()])
-    assert logprob(top, ids, logits) == max(values)
+    assert values[int(logits.argmax())] == max(values)
 
 
 def test_draws_follow_the_distribution():
     ids, logits = candidates(np.log([0.5, 0.3, 0.2]))
     sampler = Sampler(SamplingOptions(temperature=1.0, seed=0))
-    drawn = [sampler.choose(ids, logits) for _ in range(4000)]
+    drawn = [sampler.choose(scores_of(ids, logits)) for _ in range(4000)]
     shares = [drawn.count(i) / 4000 for i in ids[:3]]
     assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
 def test_tiny_temperature_is_greedy_without_overflow():
     ids, logits = candidates([1.0, 3.0, 2.0])
-    assert Sampler(SamplingOptions(temperature=1e-30)).choose(ids, logits) == ids[1]
+    assert Sampler(SamplingOptions(temperature=1e-30)).choose(scores_of(ids, logits)) == ids[1]
 
 
 def test_no_seed_draws_differently():
     ids, logits = candidates(np.zeros(90))
-    draws = [[Sampler(SamplingOptions(temperature=1.0)).choose(ids, logits) for _ in range(8)] for _ in range(2)]
+    draws = [
+        [Sampler(SamplingOptions(temperature=1.0)).choose(scores_of(ids, logits)) for _ in range(8)] for _ in range(2)
+    ]
     assert draws[0] != draws[1]
 
 
@@ -152,6 +164,4 @@ def test_options_are_checked(fields):
 def test_logits_that_are_not_finite_are_an_error(logits):
     ids, logits = candidates(logits)
     with pytest.raises(BundleError, match="finite"):
-        Sampler(SamplingOptions()).choose(ids, logits)
-    with pytest.raises(BundleError, match="finite"):
-        logprob(int(ids[0]), ids, logits)
+        Sampler(SamplingOptions()).choose(scores_of(ids, logits))

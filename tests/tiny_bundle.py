@@ -12,6 +12,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from flashhead_edge import layout
 from flashhead_edge.bundle import hash_file
+from flashhead_edge.export.tensor_ref import DataFile
+from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.index.storage import save_index
 from flashhead_edge.manifest import (
     BodyRecord,
     CalibrationRecord,
@@ -20,6 +23,7 @@ from flashhead_edge.manifest import (
     Manifest,
     QualityRecord,
     SourceRecord,
+    TensorRecord,
 )
 
 BOS, EOS, END_OF_TURN = 0, 1, 2
@@ -66,12 +70,30 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, template: str | None 
         (folder / layout.CHAT_TEMPLATE).write_text(template)
 
 
+def embedding_rows() -> np.ndarray:
+    """Rows of embedding and head, [V, H] float32."""
+    return np.random.default_rng(7).normal(size=(VOCAB, HIDDEN)).astype(np.float32)
+
+
+def head_index() -> HeadIndex:
+    """Four clusters of ids backwards, then one padding slot, as the graph has them."""
+    rows = np.append(embedding_rows()[::-1], np.zeros((1, HIDDEN), np.float32), axis=0).reshape(4, 65, HIDDEN)
+    return HeadIndex(
+        token_order=np.append(np.arange(VOCAB, dtype=np.int32)[::-1], np.int32(-1)).reshape(4, 65),
+        centroids=rows.mean(axis=1),
+        centroid_bias=np.zeros(4, np.float32),
+        selection_offset=np.ones(4, np.float32),
+        cluster_variance=np.ones(4, np.float32),
+        vocab_size=VOCAB,
+    )
+
+
 def decode_graph(*, shift: float = 0.0) -> onnx.ModelProto:
     """A decoder whose cache runs through GroupQueryAttention, as real bodies have it.
 
     All tokens are candidates, the ids backwards, followed by one padding slot.
     """
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(8)
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
 
@@ -86,7 +108,7 @@ def decode_graph(*, shift: float = 0.0) -> onnx.ModelProto:
     def weight(name: str, *shape: int) -> str:
         return constant(name, (random.normal(size=shape) * shape[0] ** -0.5).astype(np.float32))
 
-    table = random.normal(size=(VOCAB, HIDDEN)).astype(np.float32)
+    table = embedding_rows()
     one = constant("one", np.array([1], np.int64))
     counts = op("ReduceSum", ["attention_mask", one], "count", keepdims=0)
     op("Cast", [op("Sub", [counts, one], "last")], "seqlens_k", to=TensorProto.INT32)
@@ -144,6 +166,10 @@ def write_bundle(folder: Path, *, template: str | None = TEMPLATE, has_body: boo
     """Write the whole bundle; ``shift`` is added to all logits (NaN spoils them)."""
     folder.mkdir()
     write_tokenizer(folder, byte_level_tokenizer(), template=template)
+    save_index(head_index(), folder / layout.INDEX)
+    with DataFile(folder / layout.HEAD_DATA) as data:
+        rows = np.append(embedding_rows()[::-1], np.zeros((1, HIDDEN), np.float32), axis=0)
+        table = data.append(layout.ROWS, rows.reshape(4, 65, HIDDEN))
     graphs = {}
     if has_body:
         for name, file in (("decode", layout.DECODE_GRAPH), ("dense", layout.DENSE_GRAPH)):
@@ -179,7 +205,7 @@ def write_bundle(folder: Path, *, template: str | None = TEMPLATE, has_body: boo
         always_scored_ids=[],
         index=index,
         graphs=graphs,
-        tables={},
+        tables={table.name: TensorRecord(table.location, table.dtype, list(table.shape), table.offset, table.length)},
         body=BODY if has_body else None,
         files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
     )

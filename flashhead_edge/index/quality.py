@@ -171,13 +171,12 @@ def _compare(
     contained = (output.candidate_ids == dense_tokens[:, None]).any(axis=1)
     regret = (logits[rows, dense_tokens] - logits[rows, output.token_ids]).astype(np.float64)
 
-    logits -= log_sum_exp(logits)[:, None].astype(np.float32)
-    approximate = distribution.log_probabilities(output)
     known = next_token >= 0
-    surprise = []
-    for log_probability in (logits, approximate):
-        values = -log_probability[rows, np.maximum(next_token, 0)].astype(np.float64)
-        surprise.append(np.where(known, values, np.nan))
+    own = logits[rows, np.maximum(next_token, 0)].astype(np.float64)
+    total = distribution.log_partition_beside(output, logits, np.maximum(next_token, 0))
+    surprise = [np.where(known, partition - own, np.nan) for partition in (log_sum_exp(logits), total)]
+    approximate = distribution.drawn_log_probabilities(logits, output).astype(np.float32)
+    logits -= log_sum_exp(logits)[:, None].astype(np.float32)
 
     truth = np.exp(logits)
     np.subtract(logits, approximate, out=logits)

@@ -29,6 +29,13 @@ class HeadOutput(NamedTuple):
     candidate_logits: npt.NDArray[np.float32]
     cluster_scores: npt.NDArray[np.float32]
 
+    def row(self, row: int) -> HeadOutput:
+        """What the head says of one state, B = 1."""
+        part = slice(row, row + 1)
+        return HeadOutput(
+            self.token_ids[part], self.candidate_ids[part], self.candidate_logits[part], self.cluster_scores[part]
+        )
+
 
 class StepOutput(NamedTuple):
     """What a decoding step says of N scored positions.

@@ -67,12 +67,13 @@ def test_each_number_is_what_it_says(tmp_path, head, index, monkeypatch):
     np.testing.assert_allclose(scores.regret, logits.max(axis=1) - logits[rows, output.token_ids], atol=1e-5)
     truth = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     distribution = quality.VocabularyDistribution(index, logit_scale=head.logit_scale, logit_softcap=head.logit_softcap)
-    logs = distribution.log_probabilities(output).astype(np.float64)
+    logs = distribution.drawn_log_probabilities(logits, output)
     np.testing.assert_allclose(scores.kl, (truth * (np.log(truth) - logs)).sum(axis=1), atol=1e-5)
     np.testing.assert_allclose(scores.total_variation, np.abs(truth - np.exp(logs)).sum(axis=1) / 2, atol=1e-5)
     known = following >= 0
     assert np.isnan(scores.surprise_dense[~known]).all()
-    np.testing.assert_allclose(scores.surprise_two_stage[known], -logs[rows, following][known], atol=1e-5)
+    total = distribution.log_partition_beside(output, logits, np.maximum(following, 0))
+    np.testing.assert_allclose(scores.surprise_two_stage[known], (total - logits[rows, following])[known], atol=1e-5)
 
 
 def open_head_output(tmp_path, states):

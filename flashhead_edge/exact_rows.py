@@ -1,0 +1,93 @@
+"""Exact logits of any tokens, from the table that the head reads anyway."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flashhead_edge import layout
+from flashhead_edge.index.head_index import HeadIndex
+
+if TYPE_CHECKING:
+    from flashhead_edge.bundle import Bundle
+
+_Float32 = npt.NDArray[np.float32]
+_Int64 = npt.NDArray[np.int64]
+
+
+class ExactRows:
+    """Scores tokens one by one, in float32; the table stays memory-mapped.
+
+    Args:
+        index: The head's index.
+        rows: Table of rows [T, C, H] float16 or float32, in the order of ``index.token_order``.
+        row_bias: Bias of every slot, [T, C] float32, or None.
+        logit_scale: Factor on the logits.
+        logit_softcap: Soft-cap of the logits, or None.
+    """
+
+    def __init__(
+        self,
+        index: HeadIndex,
+        rows: npt.NDArray[np.generic],
+        *,
+        row_bias: _Float32 | None = None,
+        logit_scale: float = 1.0,
+        logit_softcap: float | None = None,
+    ) -> None:
+        self.index = index
+        self._rows = rows
+        self._bias = row_bias
+        self._scale = np.float32(logit_scale)
+        self._softcap = None if logit_softcap is None else np.float32(logit_softcap)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> ExactRows:
+        """The rows of a bundle's head."""
+        manifest = bundle.manifest
+        return cls(
+            bundle.index(),
+            bundle.table(layout.ROWS),
+            row_bias=bundle.table(layout.ROW_BIAS).astype(np.float32) if manifest.has_bias else None,
+            logit_scale=manifest.logit_scale,
+            logit_softcap=manifest.logit_softcap,
+        )
+
+    def token_logits(self, hidden_state: _Float32, token_ids: _Int64) -> _Float32:
+        """Logits of some tokens.
+
+        Args:
+            hidden_state: Output of the final norm, [H] float32.
+            token_ids: [N] int64.
+
+        Returns:
+            [N] float32, after scale and soft-cap.
+        """
+        place, slot = np.divmod(self.index.slot_of_token[token_ids], self.index.cluster_size)
+        products = self._rows[place, slot].astype(np.float32) @ hidden_state
+        if self._bias is not None:
+            products = products + self._bias[place, slot]
+        return self._activate(products)
+
+    def cluster_logits(self, hidden_state: _Float32, clusters: _Int64) -> tuple[_Int64, _Float32]:
+        """Tokens of whole clusters and their logits.
+
+        Args:
+            hidden_state: Output of the final norm, [H] float32.
+            clusters: Numbers of clusters, [N] int64.
+
+        Returns:
+            Ids, without padding, and logits, both [<= N * C].
+        """
+        ids = self.index.token_order[clusters].astype(np.int64).ravel()
+        ids = ids[ids >= 0]
+        return ids, self.token_logits(hidden_state, ids)
+
+    def _activate(self, products: _Float32) -> _Float32:
+        """Scale and soft-cap."""
+        logits: _Float32 = products * self._scale
+        if self._softcap is not None:
+            logits = self._softcap * np.tanh(logits / self._softcap)
+        return logits

@@ -1,0 +1,208 @@
+"""What a step knows of the next token, and drawing from it.
+
+A step knows some tokens' exact logits, and of the others only the estimated masses of their clusters. Logit processors
+ask for exact logits of the tokens that they name, change them, forbid tokens, or leave some only. The mathematics, and
+what distribution a draw has, are in :mod:`flashhead_edge.index.distribution`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flashhead_edge.index.distribution import ENVELOPE, VocabularyDistribution
+
+if TYPE_CHECKING:
+    from flashhead_edge.exact_rows import ExactRows
+    from flashhead_edge.runtimes.base import HeadOutput
+
+_Int64 = npt.NDArray[np.int64]
+_Float32 = npt.NDArray[np.float32]
+_Float64 = npt.NDArray[np.float64]
+
+
+class WholeVocabulary:
+    """What turns a head's output into scores that reach every token: statistics of clusters, and their rows.
+
+    Args:
+        rows: The head's rows.
+        distribution: Masses of closed clusters.
+    """
+
+    def __init__(self, rows: ExactRows, distribution: VocabularyDistribution) -> None:
+        self.rows = rows
+        self.distribution = distribution
+        self.cluster_of_token = rows.index.slot_of_token // rows.index.cluster_size
+        self.cluster_members = (rows.index.token_order >= 0).sum(axis=1)
+
+
+class TokenScores:
+    """Scores of one position's next token.
+
+    Args:
+        output: What the head said; every id stands in it once.
+        hidden_state: The state that the head saw, [H] float32.
+        row: Row of the output.
+        vocabulary: For the tokens that are no candidates; None where all tokens are (a dense head).
+
+    Attributes:
+        ids: Tokens with exact logits, without padding, [N] int64.
+        logits: Their logits as processors left them, -inf for forbidden ones, [N] float32.
+    """
+
+    def __init__(
+        self, output: HeadOutput, hidden_state: _Float32, row: int = 0, *, vocabulary: WholeVocabulary | None = None
+    ) -> None:
+        self._output = output.row(row)
+        self._hidden_state = hidden_state
+        self._vocabulary = vocabulary
+        ids = self._output.candidate_ids[0]
+        real = ids >= 0
+        self.ids: _Int64 = ids[real]
+        self.logits: _Float32 = self._output.candidate_logits[0][real]
+        self._has_rest = vocabulary is not None
+        self._closed: dict[float, _Float64] = {}
+        self._opened_later: list[int] = []
+        self._candidates = len(self.ids)
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether tokens without exact logits can still come."""
+        return self._has_rest
+
+    def include(self, token_ids: _Int64) -> None:
+        """Score tokens exactly.
+
+        Args:
+            token_ids: Distinct ids, [n] int64; those that have exact logits already keep them.
+        """
+        if self._vocabulary is None or not self._has_rest:
+            return
+        missing = token_ids[~np.isin(token_ids, self.ids)]
+        if len(missing):
+            self._add(missing, self._vocabulary.rows.token_logits(self._hidden_state, missing))
+
+    def open_clusters(self, clusters: _Int64) -> None:
+        """Score all tokens of some closed clusters exactly.
+
+        Args:
+            clusters: Numbers of clusters, [n] int64.
+        """
+        if self._vocabulary is None or not self._has_rest or not len(clusters):
+            return
+        ids, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, clusters)
+        new = ~np.isin(ids, self.ids)
+        self._add(ids[new], logits[new])
+        self._opened_later.extend(clusters.tolist())
+
+    def places(self, token_ids: _Int64) -> _Int64:
+        """Where tokens stand in :attr:`ids`, scoring those that do not stand there yet.
+
+        Args:
+            token_ids: Distinct ids, [n] int64.
+
+        Returns:
+            [n] int64.
+        """
+        self.include(token_ids)
+        places = np.flatnonzero(np.isin(self.ids, token_ids))
+        order = np.argsort(self.ids[places])
+        return np.asarray(places[order[np.searchsorted(self.ids[places], token_ids, sorter=order)]])
+
+    def restrict(self, token_ids: _Int64) -> None:
+        """Leave these tokens only; all of them are scored exactly.
+
+        Args:
+            token_ids: Distinct ids, [n] int64, at least one.
+        """
+        places = self.places(token_ids)
+        self.ids, self.logits = self.ids[places], self.logits[places]
+        self._has_rest = False
+
+    def drop_rest(self) -> None:
+        """Leave the tokens with exact logits only."""
+        self._has_rest = False
+
+    def closed_log_masses(self, temperature: float = 1.0) -> _Float64:
+        """Estimated ``log(sum(exp(logit / temperature)))`` of closed clusters.
+
+        Returns:
+            [K] float64, -inf for those that were opened; [0] where no other token can come.
+        """
+        if self._vocabulary is None or not self._has_rest:
+            return np.empty(0)
+        known = self._closed.get(temperature)
+        if known is None:
+            known = self._vocabulary.distribution.closed_log_masses(self._output, temperature)[0]
+            members = self._vocabulary.cluster_members[: len(known)]
+            cluster = self._vocabulary.cluster_of_token[self.ids[self._candidates :]]
+            left = members - np.bincount(cluster, minlength=len(known))[: len(known)]
+            with np.errstate(divide="ignore", invalid="ignore"):  # an empty cluster has no mass to share
+                known += np.where(left == members, 0.0, np.log(left / members))
+            known[self._opened_later] = -np.inf
+            self._closed[temperature] = known
+        return known
+
+    def log_partition(self, temperature: float = 1.0) -> float:
+        """``log(sum(exp(logit / temperature)))`` over every token that can come, estimated for closed clusters."""
+        parts = np.concatenate([self.logits / np.float64(temperature), self.closed_log_masses(temperature)])
+        highest = parts.max()
+        return float(highest + np.log(np.exp(parts - highest).sum()))
+
+    def logprobs(self, token_ids: _Int64) -> _Float64:
+        """Natural log-probabilities of tokens, [n] float64, at most 0; their clusters are scored exactly first.
+
+        Args:
+            token_ids: Distinct ids, [n] int64.
+        """
+        missing = token_ids[~np.isin(token_ids, self.ids)]
+        if len(missing) and self._vocabulary is not None:
+            self.open_clusters(np.unique(self._vocabulary.cluster_of_token[missing]).astype(np.int64))
+        logits = self.logits[self.places(token_ids)].astype(np.float64)
+        return np.minimum(logits - self.log_partition(), 0.0)
+
+    def draw(self, random: np.random.Generator, temperature: float = 1.0) -> int:
+        """Draw a token; see the module's docstring for its probability.
+
+        Exact tokens are walked from the likeliest, ties from the lowest id, so a draw does not depend on the order in
+        which clusters were opened, and one seed gives two-stage and dense heads the same draws as long as none falls
+        on a closed cluster.
+        """
+        # Divided after the largest is subtracted: a tiny temperature must not overflow.
+        order = np.lexsort((self.ids, -self.logits))
+        highest = float(self.logits[order[0]])
+        exact = np.cumsum(np.exp((self.logits[order].astype(np.float64) - highest) / temperature))
+        with np.errstate(over="ignore"):
+            closed = np.cumsum(ENVELOPE * np.exp(self.closed_log_masses(temperature) - highest / temperature))
+        rest = float(closed[-1]) if len(closed) else 0.0
+        while True:
+            point = random.random() * (exact[-1] + rest)
+            if point < exact[-1]:
+                return int(self.ids[order[min(int(np.searchsorted(exact, point, side="right")), len(order) - 1)]])
+            cluster = int(np.searchsorted(closed, point - exact[-1], side="right"))
+            if cluster < len(closed):
+                token = self._draw_member(random, temperature, cluster, highest)
+                if token is not None:
+                    return token
+
+    def _draw_member(self, random: np.random.Generator, temperature: float, cluster: int, highest: float) -> int | None:
+        """Draw in a closed cluster, or None where its estimate was too high this time."""
+        assert self._vocabulary is not None
+        ids, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, np.array([cluster]))
+        other = ~np.isin(ids, self.ids[self._vocabulary.cluster_of_token[self.ids] == cluster])
+        mass = np.cumsum(np.exp((logits[other].astype(np.float64) - highest) / temperature))
+        if not len(mass):
+            return None
+        estimate = ENVELOPE * np.exp(self.closed_log_masses(temperature)[cluster] - highest / temperature)
+        if random.random() * estimate >= mass[-1]:
+            return None
+        place = int(np.searchsorted(mass, random.random() * mass[-1], side="right"))
+        return int(ids[other][min(place, len(mass) - 1)])
+
+    def _add(self, ids: _Int64, logits: _Float32) -> None:
+        """Append tokens with exact logits."""
+        self.ids = np.concatenate([self.ids, ids])
+        self.logits = np.concatenate([self.logits, logits])
+        self._closed.clear()
