@@ -19,6 +19,8 @@ constexpr int64_t kNoToken = int64_t{1} << 30;
 // Bytes of rows in a task: short enough to share among threads evenly, long enough to make the hand-over cheap.
 constexpr int64_t kTaskBytes = 96 << 10;
 constexpr int64_t kRescoredAtOnce = 8;
+// Rows of a cluster between two rounds of prefetching.
+constexpr int64_t kRowsAtOnce = 8;
 
 int64_t Ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -42,12 +44,12 @@ struct Best {
 struct Scratch {
   States states;
   std::vector<float> selection;                 // [B, K]
-  std::vector<int32_t> opened;                  // [B, opened + 1]
+  std::vector<int32_t> opened;                  // [B, opened]
   std::vector<int32_t> first;                   // [T + 1]: a cluster's openings
   std::vector<Opening> openings;                // [B * opened], by cluster
   std::vector<std::pair<int32_t, int32_t>> groups;  // cluster, its first opening
   std::vector<Best> best;                       // [B, opened]
-  std::vector<int32_t> rescored;                // [B, N + 1]
+  std::vector<int32_t> rescored;                // [B, N]
 };
 
 class Run {
@@ -58,7 +60,7 @@ class Run {
     low_bit_ = head.low_bits != 0 && head.rescored < head.candidates();
     scratch_.states.Assign(values, batch, head.width, head.centroid_bits != 32 || low_bit_);
     scratch_.selection.resize(batch * head.clusters);
-    scratch_.opened.resize(batch * (head.opened() + 1));
+    scratch_.opened.resize(batch * head.opened());
     scratch_.best.assign(batch * head.opened(), Best{});
   }
 
@@ -73,7 +75,7 @@ class Run {
     groups_at_once_ = std::max<int64_t>(1, kTaskBytes / cluster_bytes);
     Parallel<&Run::ScoreClusters>(Ceiling(static_cast<int64_t>(scratch_.groups.size()), groups_at_once_));
     if (low_bit_) {
-      scratch_.rescored.resize(batch_ * (head_.rescored + 1));
+      scratch_.rescored.resize(batch_ * head_.rescored);
       Parallel<&Run::SelectForRescoring>(batch_);
       rescoring_tasks_ = Ceiling(head_.rescored, kRescoredAtOnce);
       Parallel<&Run::Rescore>(batch_ * rescoring_tasks_);
@@ -122,7 +124,7 @@ class Run {
   }
 
   void Select(int64_t state) {
-    int32_t* opened = scratch_.opened.data() + state * (head_.opened() + 1);
+    int32_t* opened = scratch_.opened.data() + state * head_.opened();
     SelectBest(Selection(state), head_.clusters, head_.probes, opened);
     for (int64_t i = 0; i < head_.always; ++i) opened[head_.probes + i] = static_cast<int32_t>(head_.clusters + i);
   }
@@ -130,20 +132,27 @@ class Run {
   // Brings the openings of all states together by cluster, so that a row is read once for all that open it.
   void GroupByCluster() {
     const int64_t opened = head_.opened(), total = head_.clusters + head_.always;
+    scratch_.groups.clear();
+    scratch_.openings.resize(batch_ * opened);
+    if (batch_ == 1) {
+      for (int32_t i = 0; i < opened; ++i) {
+        scratch_.groups.emplace_back(scratch_.opened[i], i);
+        scratch_.openings[i] = {0, i};
+      }
+      return;
+    }
     auto& first = scratch_.first;
     first.assign(total + 1, 0);
     for (int64_t b = 0; b < batch_; ++b) {
-      for (int64_t i = 0; i < opened; ++i) ++first[scratch_.opened[b * (opened + 1) + i] + 1];
+      for (int64_t i = 0; i < opened; ++i) ++first[scratch_.opened[b * opened + i] + 1];
     }
-    scratch_.groups.clear();
     for (int64_t t = 0; t < total; ++t) {
       if (first[t + 1]) scratch_.groups.emplace_back(static_cast<int32_t>(t), first[t]);
       first[t + 1] += first[t];
     }
-    scratch_.openings.resize(batch_ * opened);
     for (int64_t b = 0; b < batch_; ++b) {
       for (int64_t i = 0; i < opened; ++i) {
-        const int32_t cluster = scratch_.opened[b * (opened + 1) + i];
+        const int32_t cluster = scratch_.opened[b * opened + i];
         scratch_.openings[first[cluster]++] = {static_cast<int32_t>(b), static_cast<int32_t>(i)};
       }
     }
@@ -169,14 +178,34 @@ class Run {
         states[i] = &scratch_.states[openings[i].state];
         out[i] = out_.candidate_logits + openings[i].state * head_.candidates() + openings[i].position * size;
       }
-      if (low_bit_) {
-        kernels_.rows_low_bit(head_.low_codes + row * blocks_ * 4 * head_.low_bits, head_.low_scales + row * blocks_,
-                              16, head_.low_bits, size, blocks_, states.data(), count, out.data());
-      } else {
-        ExactRows(row, size, states.data(), count, out.data());
+      for (int64_t c = 0; c < size; c += kRowsAtOnce) {
+        const int64_t part = std::min(kRowsAtOnce, size - c);
+        if (g + 1 < end) Prefetch(groups[g + 1].first * size + c, part);
+        if (low_bit_) {
+          LowBitRows(row + c, part, states.data(), count, out.data());
+        } else {
+          ExactRows(row + c, part, states.data(), count, out.data());
+        }
+        for (int64_t i = 0; i < count; ++i) out[i] += part;
       }
-      for (int64_t i = 0; i < count; ++i) FinishCluster(row, openings[i], out[i]);
+      for (int64_t i = 0; i < count; ++i) FinishCluster(row, openings[i], out[i] - size);
     }
+  }
+
+  // Clusters lie apart, so the processor's own prefetching starts anew at each of them.
+  void Prefetch(int64_t row, int64_t count) {
+    const int64_t row_bytes = low_bit_ ? blocks_ * 4 * head_.low_bits : head_.width * head_.row_bits / 8;
+    const char* from = (low_bit_ ? reinterpret_cast<const char*>(head_.low_codes)
+                                 : static_cast<const char*>(head_.rows)) + row * row_bytes;
+    for (int64_t byte = 0; byte < count * row_bytes; byte += 64) __builtin_prefetch(from + byte);
+    if (!low_bit_) return;
+    from = reinterpret_cast<const char*>(head_.low_scales + row * blocks_);
+    for (int64_t byte = 0; byte < count * blocks_ * 2; byte += 64) __builtin_prefetch(from + byte);
+  }
+
+  void LowBitRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
+    kernels_.rows_low_bit(head_.low_codes + row * blocks_ * 4 * head_.low_bits, head_.low_scales + row * blocks_, 16,
+                          head_.low_bits, count, blocks_, states, state_count, out);
   }
 
   void ExactRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
@@ -215,7 +244,7 @@ class Run {
     }
   }
 
-  int32_t* Rescored(int64_t state) { return scratch_.rescored.data() + state * (head_.rescored + 1); }
+  int32_t* Rescored(int64_t state) { return scratch_.rescored.data() + state * head_.rescored; }
 
   void SelectForRescoring(int64_t state) {
     SelectBest(out_.candidate_logits + state * head_.candidates(), head_.candidates(), head_.rescored,
@@ -224,7 +253,7 @@ class Run {
 
   int64_t RowOf(int64_t state, int64_t place) const {
     const int64_t size = head_.cluster_size;
-    return scratch_.opened[state * (head_.opened() + 1) + place / size] * size + place % size;
+    return scratch_.opened[state * head_.opened() + place / size] * size + place % size;
   }
 
   // Exact products of a few of a state's best candidates.

@@ -38,6 +38,10 @@ struct Kernels {
   // Rows are columns here: out[r] += sum over h of values[h] * columns[h * stride + r].
   void (*columns_f32)(const float* columns, int64_t stride, int64_t width, int64_t row_count, const float* values,
                       float* out);
+  // out[g] = the greatest of the scores at g, g + groups, g + 2 * groups ...; minus infinity of none, NaN passed over.
+  void (*greatest)(const float* scores, int64_t count, int64_t groups, float* out);
+  // Places of the scores that are at least `limit`, in ascending order; returns how many. Room for all in `places`.
+  int64_t (*at_least)(const float* scores, int64_t count, float limit, int32_t* places);
   // values = cap * tanh(values * scale / cap), or values * scale where cap is 0.
   void (*activate)(float* values, int64_t count, float scale, float cap);
 };

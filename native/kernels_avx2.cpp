@@ -41,6 +41,9 @@ struct Simd {
   static Floats Zero() { return _mm256_setzero_ps(); }
   static Floats Add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats MultiplyAdd(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+  static uint32_t AtLeast(Floats a, float limit) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_set1_ps(limit), _CMP_GE_OQ)));
+  }
   static float Sum(Floats a) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));

@@ -40,6 +40,7 @@ struct Simd {
   static Floats Zero() { return _mm512_setzero_ps(); }
   static Floats Add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats MultiplyAdd(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static uint32_t AtLeast(Floats a, float limit) { return _mm512_cmp_ps_mask(a, _mm512_set1_ps(limit), _CMP_GE_OQ); }
   static float Sum(Floats a) { return _mm512_reduce_add_ps(a); }
   template <int64_t kBlocks>
   static Floats Spread(__m128 scales) {

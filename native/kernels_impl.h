@@ -4,6 +4,7 @@
 //   LoadInts, MultiplyAdd(ints, codes, const int16_t*)             16-bit products, pairs added to 32-bit lanes
 //   ToFloats, Zero, MultiplyAdd(a, b, c) = a * b + c, Sum
 //   Scales(const float*, blocks), Scales(const uint16_t*, blocks)  a scale for every lane of its block
+//   AtLeast(floats, limit)                                         a bit for every lane
 //   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*)
 
 template <int kBits, int kStates, class Scale>
@@ -135,6 +136,28 @@ void Columns(const float* columns, int64_t stride, int64_t width, int64_t row_co
   }
 }
 
+void Greatest(const float* scores, int64_t count, int64_t groups, float* __restrict out) {
+  for (int64_t g = 0; g < groups; ++g) out[g] = -__builtin_inff();
+  for (int64_t begin = 0; begin < count; begin += groups) {
+    const int64_t part = count - begin < groups ? count - begin : groups;
+    const float* __restrict from = scores + begin;
+    for (int64_t g = 0; g < part; ++g) out[g] = from[g] > out[g] ? from[g] : out[g];
+  }
+}
+
+int64_t AtLeast(const float* scores, int64_t count, float limit, int32_t* places) {
+  int64_t found = 0, i = 0;
+  for (; i + Simd::kFloats <= count; i += Simd::kFloats) {
+    for (uint32_t bits = Simd::AtLeast(Simd::LoadFloats(scores + i), limit); bits; bits &= bits - 1) {
+      places[found++] = static_cast<int32_t>(i) + __builtin_ctz(bits);
+    }
+  }
+  for (; i < count; ++i) {
+    if (scores[i] >= limit) places[found++] = static_cast<int32_t>(i);
+  }
+  return found;
+}
+
 // tanh(x) = (1 - e) / (1 + e) with e = exp(-2|x|): absolute error below 2e-7, which the cap scales. exp is split into
 // a power of two and a Taylor polynomial on |r| <= ln(2) / 2.
 void Activate(float* __restrict values, int64_t count, float scale, float cap) {
@@ -170,4 +193,5 @@ void Activate(float* __restrict values, int64_t count, float scale, float cap) {
   }
 }
 
-const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, LowBitRows, Columns, Activate};
+const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, LowBitRows, Columns, Greatest, AtLeast,
+                        Activate};

@@ -46,6 +46,15 @@ struct Simd {
   static Floats MultiplyAdd(Floats a, Floats b, Floats c) {
     return {{vfmaq_f32(c.half[0], a.half[0], b.half[0]), vfmaq_f32(c.half[1], a.half[1], b.half[1])}};
   }
+  static uint32_t AtLeast(Floats a, float limit) {
+    const uint32x4_t least = vdupq_n_u32(1), place = {0, 1, 2, 3};
+    uint32_t bits = 0;
+    for (int i = 0; i < 2; ++i) {
+      const uint32x4_t lane = vandq_u32(vcgeq_f32(a.half[i], vdupq_n_f32(limit)), least);
+      bits |= vaddvq_u32(vshlq_u32(lane, vreinterpretq_s32_u32(place))) << (4 * i);
+    }
+    return bits;
+  }
   static float Sum(Floats a) { return vaddvq_f32(vaddq_f32(a.half[0], a.half[1])); }
   template <int64_t kBlocks, class Scale>
   static Floats Scales(const Scale* scales) {

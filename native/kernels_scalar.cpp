@@ -68,6 +68,11 @@ struct Simd {
     for (int i = 0; i < kLanes; ++i) c.lane[i] += a.lane[i] * b.lane[i];
     return c;
   }
+  static uint32_t AtLeast(Floats a, float limit) {
+    uint32_t bits = 0;
+    for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a.lane[i] >= limit) << i;
+    return bits;
+  }
   static float Sum(Floats a) {
     for (int half = kLanes / 2; half; half /= 2) {
       for (int i = 0; i < half; ++i) a.lane[i] += a.lane[i + half];

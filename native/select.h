@@ -6,7 +6,7 @@
 namespace flashhead {
 
 // Writes the places of the `count` greatest of scores[0..size) to `places`, in ascending order of the place; of equal
-// scores the lowest places are taken, and NaN comes after everything. `places` has room for count + 1.
+// scores the lowest places are taken, and NaN comes after everything.
 void SelectBest(const float* scores, int64_t size, int64_t count, int32_t* places);
 
 }  // namespace flashhead

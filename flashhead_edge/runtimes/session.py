@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flashhead_edge import layout, native
 from flashhead_edge.errors import BundleError, OptionalDependencyError, OptionError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def open_session(
     Raises:
         OptionalDependencyError: ONNX Runtime is not installed.
         OptionError: ``threads`` is not positive or no provider is named.
-        RuntimeUnavailableError: A provider is not in this build or did not start.
+        RuntimeUnavailableError: A provider is not in this build or did not start, or the graph needs the native library and
+            that is not there.
         BundleError: ONNX Runtime refuses the graph.
     """
     try:
@@ -51,6 +53,9 @@ def open_session(
         options.intra_op_num_threads = threads
     if CPU_PROVIDER not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if graph.name.endswith(layout.NATIVE_SUFFIX):
+        native.library()  # which says why it cannot be used
+        options.register_custom_ops_library(str(native.LIBRARY))
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=list(providers))
     except (failures.NoSuchFile, failures.InvalidArgument, failures.InvalidProtobuf, failures.InvalidGraph) as error:
