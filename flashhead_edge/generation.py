@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import abc
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
-from flashhead_edge.errors import OptionError
+from flashhead_edge.errors import OptionError, did_you_mean
 from flashhead_edge.sampling import Sampler, SamplingOptions
 from flashhead_edge.stopping import StopStrings
 from flashhead_edge.token_scores import TokenScores
@@ -20,6 +20,29 @@ if TYPE_CHECKING:
     from flashhead_edge.generator import Generator
 
 FinishReason = Literal["stop", "length", "interrupted"]
+
+
+class GenerationKeywords(TypedDict, total=False):
+    """Fields of :class:`GenerationOptions` and :class:`SamplingOptions`, side by side."""
+
+    max_new_tokens: int
+    stop: str | Sequence[str]
+    chat: bool
+    logprobs: bool
+    top_logprobs: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    typical_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float]
+    allowed_ids: tuple[int, ...] | None
+    bad_words: tuple[tuple[int, ...], ...]
+    min_tokens: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +55,7 @@ class GenerationOptions:
         stop: Texts that end the generation and are left out of its text.
         chat: Send the prompt through the model's chat template, as a user's message.
         logprobs: Record the log-probability of every chosen token.
+        top_logprobs: Record this many of the likeliest tokens at every step, with their log-probabilities.
     """
 
     max_new_tokens: int = 128
@@ -39,12 +63,33 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     chat: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise OptionError(
                 "The number of new tokens is out of range.", found=self.max_new_tokens, expected="1 or more"
             )
+        if self.top_logprobs < 0:
+            raise OptionError("top_logprobs is out of range.", found=self.top_logprobs, expected="0 or more")
+
+    @classmethod
+    def of(cls, **keywords: Any) -> GenerationOptions:
+        """Options from their fields and those of the sampling, side by side.
+
+        Raises:
+            OptionError: A keyword is unknown, or a value out of range.
+        """
+        own = {item.name for item in fields(cls)} - {"sampling"}
+        known = own | {item.name for item in fields(SamplingOptions)}
+        for name in keywords:
+            if name not in known:
+                raise OptionError(f"There is no option {name!r}.", hint=did_you_mean(name, known))
+        if isinstance(keywords.get("stop"), str):
+            keywords["stop"] = (keywords["stop"],)
+        chosen = {name: value for name, value in keywords.items() if name in own}
+        sampling = SamplingOptions(**{name: value for name, value in keywords.items() if name not in own})
+        return cls(sampling=sampling, **chosen)
 
 
 @dataclass(frozen=True)
@@ -56,6 +101,7 @@ class Generation:
         token_ids: Every generated token, also the end-of-sequence token and those of a stop string.
         logprobs: Natural log-probabilities of ``token_ids`` over the whole vocabulary, before temperature and filters;
             None where they were not asked for.
+        top_logprobs: The likeliest tokens of every step and their log-probabilities, likeliest first, as asked for.
         finish_reason: "stop" (end of sequence or stop string), "length" or "interrupted".
         prompt_tokens: Tokens of the prompt, special ones included.
         time_to_first_token_ms: From the call to the first token, tokenization and prefill included; None without one.
@@ -68,6 +114,7 @@ class Generation:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None
     finish_reason: FinishReason
     prompt_tokens: int
     time_to_first_token_ms: float | None
@@ -101,6 +148,7 @@ class GenerationStream(Iterator[str]):
         self._text = ""
         self._token_ids: list[int] = []
         self._logprobs: list[float] = []
+        self._top_logprobs: list[tuple[tuple[int, float], ...]] = []
         self._finish_reason: FinishReason = "interrupted"
         self._start = self._first = self._last = start
         self._pieces = self._run()
@@ -124,6 +172,7 @@ class GenerationStream(Iterator[str]):
             text=self._text,
             token_ids=tuple(self._token_ids),
             logprobs=tuple(self._logprobs) if self._options.logprobs else None,
+            top_logprobs=tuple(self._top_logprobs) if self._options.top_logprobs else None,
             finish_reason=self._finish_reason,
             prompt_tokens=len(self._prompt_ids),
             time_to_first_token_ms=(self._first - self._start) * 1e3 if count else None,
@@ -155,24 +204,33 @@ class GenerationStream(Iterator[str]):
     def _tokens(self) -> Iterator[int]:
         """Run the model and choose tokens, at most ``max_new_tokens``."""
         options, decoder = self._options, self._generator.decoder
-        sampler = Sampler(options.sampling)
+        end_ids = self._generator.bundle.manifest.eos_token_ids
+        sampler = Sampler(options.sampling, end_ids=end_ids)
+        wants_logprobs = options.logprobs or options.top_logprobs
         vocabulary = None
-        if options.logprobs or not options.sampling.is_greedy:
+        if wants_logprobs or sampler.changes_scores or not options.sampling.is_greedy:
             vocabulary = self._generator.vocabulary
         decoder.reset(positions=len(self._prompt_ids) + options.max_new_tokens)
         fed = self._prompt_ids
         for count in range(options.max_new_tokens):
             output = decoder.step(np.array([fed], dtype=np.int64))
             scores = TokenScores(output.head, output.hidden_states[0], vocabulary=vocabulary)
-            token_id = sampler.choose(scores)
+            token_id = sampler.choose(scores, self._prompt_ids, self._token_ids)
             self._last = time.perf_counter()
             self._token_ids.append(token_id)
-            if options.logprobs:
-                self._logprobs.append(float(scores.logprobs(np.array([token_id]))[0]))
+            if wants_logprobs:  # of the model: before processors and temperature
+                self._record(TokenScores(output.head, output.hidden_states[0], vocabulary=vocabulary), token_id)
             if count == 0:
                 self._first = self._last
             yield token_id
             fed = (token_id,)
+
+    def _record(self, scores: TokenScores, token_id: int) -> None:
+        """Keep the log-probabilities that were asked for."""
+        if self._options.logprobs:
+            self._logprobs.append(float(scores.logprobs(np.array([token_id]))[0]))
+        if self._options.top_logprobs:
+            self._top_logprobs.append(scores.likeliest(self._options.top_logprobs))
 
     def _accept(self, text: str) -> str:
         """Pass text through the stop strings; what comes out belongs to the result."""

@@ -18,12 +18,14 @@ from flashhead_edge.generation import Generation, GenerationOptions, GenerationS
 from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.session import CPU_PROVIDER
-from flashhead_edge.sampling import SamplingOptions
 from flashhead_edge.token_scores import WholeVocabulary
 from flashhead_edge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from flashhead_edge.bundle import Bundle
+    from flashhead_edge.generation import GenerationKeywords
 
 Prompt = str | Sequence[Mapping[str, str]]
 
@@ -94,43 +96,20 @@ class Generator:
         """Execution providers that run the model."""
         return self.decoder.providers
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        chat: bool = False,
-        logprobs: bool = False,
-    ) -> Generation:
+    def generate(self, prompt: Prompt, **options: Unpack[GenerationKeywords]) -> Generation:
         """Generate to the end; Ctrl-C ends early with what there is (``finish_reason`` "interrupted").
 
         Args:
             prompt: The text to continue, or with ``chat`` a user's message or ``{"role", "content"}`` messages.
-            max_new_tokens: Upper limit of the generated tokens.
-            temperature: 0 for greedy decoding, 1 for the model's own distribution.
-            top_k: Keep the k likeliest tokens; 0 keeps all.
-            top_p: Keep the likeliest tokens that together have this probability; 1 keeps all.
-            min_p: Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
-            seed: Makes the draws repeatable.
-            stop: Texts that end the generation.
-            chat: Use the model's chat template.
-            logprobs: Record the log-probability of every chosen token.
+            options: Fields of :class:`GenerationOptions` and :class:`SamplingOptions`.
 
         Returns:
             The text, its tokens and timings.
 
         Raises:
-            OptionError: An option is out of range, or prompt and new tokens do not fit the model's context.
+            OptionError: An option is unknown or out of range, or prompt and new tokens do not fit the model's context.
         """
-        sampling = SamplingOptions(temperature, top_k, top_p, min_p, seed)
-        stop = (stop,) if isinstance(stop, str) else tuple(stop)
-        stream = self.stream(prompt, GenerationOptions(max_new_tokens, sampling, stop, chat, logprobs))
+        stream = self.stream(prompt, GenerationOptions.of(**options))
         for _ in stream:
             pass
         return stream.result
@@ -159,6 +138,13 @@ class Generator:
                 found=f"{len(prompt_ids)} prompt tokens + {options.max_new_tokens} new tokens = {positions}",
                 expected=f"at most {self._max_positions}",
                 hint="shorten the prompt or ask for fewer new tokens",
+            )
+        vocab_size = self.bundle.manifest.vocab_size
+        if wrong := [token for token in options.sampling.named_ids() if not 0 <= token < vocab_size]:
+            raise OptionError(
+                "The options name tokens that the model does not have.",
+                found=", ".join(map(str, sorted(wrong)[:5])),
+                expected=f"ids from 0 to {vocab_size - 1}",
             )
         if self._stream is not None:
             self._stream.close()

@@ -148,7 +148,9 @@ class TokenScores:
     def log_partition(self, temperature: float = 1.0) -> float:
         """``log(sum(exp(logit / temperature)))`` over every token that can come, estimated for closed clusters."""
         parts = np.concatenate([self.logits / np.float64(temperature), self.closed_log_masses(temperature)])
-        highest = parts.max()
+        highest = parts.max(initial=-np.inf)
+        if highest == -np.inf:
+            return -np.inf
         return float(highest + np.log(np.exp(parts - highest).sum()))
 
     def logprobs(self, token_ids: _Int64) -> _Float64:
@@ -162,6 +164,16 @@ class TokenScores:
             self.open_clusters(np.unique(self._vocabulary.cluster_of_token[missing]).astype(np.int64))
         logits = self.logits[self.places(token_ids)].astype(np.float64)
         return np.minimum(logits - self.log_partition(), 0.0)
+
+    def likeliest(self, count: int) -> tuple[tuple[int, float], ...]:
+        """The tokens with the greatest exact logits and their natural log-probabilities, likeliest first.
+
+        Args:
+            count: How many at most.
+        """
+        total = self.log_partition()
+        order = np.lexsort((self.ids, -self.logits))[:count]
+        return tuple((int(self.ids[i]), min(0.0, float(self.logits[i]) - total)) for i in order)
 
     def draw(self, random: np.random.Generator, temperature: float = 1.0) -> int:
         """Draw a token; see the module's docstring for its probability.
