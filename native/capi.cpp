@@ -56,14 +56,14 @@ FLASHHEAD_EXPORT const char* flashhead_kernels() { return CurrentKernels()->name
 FLASHHEAD_EXPORT int flashhead_use_kernels(const char* name) { return UseKernels(name) ? 0 : 1; }
 
 // Products of `rows` low-bit rows with the states: out[b * rows + r].
-FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const void* scales, int scale_bits, int bits, int64_t rows,
+FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const float* scales, int bits, int64_t rows,
                                     int64_t width, const float* states, int64_t batch, float* out) {
   return Guard([&] {
     States prepared;
     prepared.Assign(states, batch, width, true);
     std::vector<float*> places(batch);
     for (int64_t b = 0; b < batch; ++b) places[b] = out + b * rows;
-    CurrentKernels()->rows_low_bit(codes, scales, scale_bits, bits, rows, (width + kBlock - 1) / kBlock,
+    CurrentKernels()->rows_low_bit(codes, scales, bits, rows, (width + kBlock - 1) / kBlock,
                                    prepared.pointers(), batch, places.data());
   });
 }
@@ -73,7 +73,7 @@ FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const void* scales, in
 // With e = errors[r] >= |row - what its codes stand for| and norm the greatest length of any row that codes stand for,
 // the exact product of a row that is not returned is at most rest[b]: its low-bit product + e * |state|
 // + norm * (what rounding the state moved + the rounding of the sums here, at most (blocks + 24) * 2^-24 * |state|).
-FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const void* scales, int scale_bits, int bits,
+FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scales, int bits,
                                          const float* errors, const float* bias, float norm, int64_t rows,
                                          int64_t width, const float* states, int64_t batch, int64_t count,
                                          int64_t* ids, float* products, float* rest) {
@@ -97,8 +97,7 @@ FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const void* scale
     }
     for (int64_t begin = 0; begin < rows; begin += kRowsAtOnce) {
       const int64_t part = std::min(kRowsAtOnce, rows - begin);
-      const auto* from = static_cast<const char*>(scales) + begin * blocks * (scale_bits / 8);
-      CurrentKernels()->rows_low_bit(codes + begin * blocks * 4 * bits, from, scale_bits, bits, part, blocks,
+      CurrentKernels()->rows_low_bit(codes + begin * blocks * 4 * bits, scales + begin * blocks, bits, part, blocks,
                                      prepared.pointers(), batch, places.data());
       for (int64_t b = 0; b < batch; ++b) {
         auto& heap = heaps[b];

@@ -109,7 +109,7 @@ class Run {
       }
     } else {
       const auto* codes = static_cast<const uint8_t*>(head_.centroids) + begin * blocks_ * 4 * head_.centroid_bits;
-      kernels_.rows_low_bit(codes, head_.centroid_scales + begin * blocks_, 32, head_.centroid_bits, count, blocks_,
+      kernels_.rows_low_bit(codes, head_.centroid_scales + begin * blocks_, head_.centroid_bits, count, blocks_,
                             scratch_.states.pointers(), batch_, out.data());
     }
     for (int64_t b = 0; b < batch_; ++b) {
@@ -200,11 +200,11 @@ class Run {
     for (int64_t byte = 0; byte < count * row_bytes; byte += 64) __builtin_prefetch(from + byte);
     if (!low_bit_) return;
     from = reinterpret_cast<const char*>(head_.low_scales + row * blocks_);
-    for (int64_t byte = 0; byte < count * blocks_ * 2; byte += 64) __builtin_prefetch(from + byte);
+    for (int64_t byte = 0; byte < count * blocks_ * 4; byte += 64) __builtin_prefetch(from + byte);
   }
 
   void LowBitRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
-    kernels_.rows_low_bit(head_.low_codes + row * blocks_ * 4 * head_.low_bits, head_.low_scales + row * blocks_, 16,
+    kernels_.rows_low_bit(head_.low_codes + row * blocks_ * 4 * head_.low_bits, head_.low_scales + row * blocks_,
                           head_.low_bits, count, blocks_, states, state_count, out);
   }
 

@@ -30,7 +30,7 @@ struct Head {
   const float* row_bias = nullptr;       // [T, C] or null
   int low_bits = 0;                      // 4 or 8 where the next two are there
   const uint8_t* low_codes = nullptr;    // [T, C, blocks, 4 * bits]
-  const uint16_t* low_scales = nullptr;  // half [T, C, blocks]
+  const float* low_scales = nullptr;     // [T, C, blocks]
   int64_t rescored = 0;                  // candidates that get exact logits where there are low-bit rows
   float scale = 1, softcap = 0;
 

@@ -32,9 +32,9 @@ struct Kernels {
                    float* const* out);
   void (*rows_f16)(const uint16_t* rows, int64_t row_count, int64_t width, const State* const* states,
                    int64_t state_count, float* const* out);
-  // Codes [rows, blocks, 4 * bits bytes], scales [rows, blocks] float or half (scale_bits 32 or 16).
-  void (*rows_low_bit)(const uint8_t* codes, const void* scales, int scale_bits, int bits, int64_t row_count,
-                       int64_t blocks, const State* const* states, int64_t state_count, float* const* out);
+  // Codes [rows, blocks, 4 * bits bytes], scales [rows, blocks].
+  void (*rows_low_bit)(const uint8_t* codes, const float* scales, int bits, int64_t row_count, int64_t blocks,
+                       const State* const* states, int64_t state_count, float* const* out);
   // Rows are columns here: out[r] += sum over h of values[h] * columns[h * stride + r].
   void (*columns_f32)(const float* columns, int64_t stride, int64_t width, int64_t row_count, const float* values,
                       float* out);

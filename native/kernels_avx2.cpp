@@ -54,11 +54,6 @@ struct Simd {
     const __m128 low = _mm_broadcast_ss(scales);
     return _mm256_set_m128(kBlocks == 1 ? low : _mm_broadcast_ss(scales + kBlocks - 1), low);
   }
-  template <int64_t kBlocks>
-  static Floats Scales(const uint16_t* scales) {
-    const float wide[2] = {_cvtsh_ss(scales[0]), _cvtsh_ss(scales[kBlocks - 1])};
-    return Scales<kBlocks>(static_cast<const float*>(wide));
-  }
   static Floats LoadFloats(const float* from) { return _mm256_loadu_ps(from); }
   static Floats LoadFloats(const uint16_t* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));

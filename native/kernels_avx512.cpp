@@ -43,20 +43,12 @@ struct Simd {
   static uint32_t AtLeast(Floats a, float limit) { return _mm512_cmp_ps_mask(a, _mm512_set1_ps(limit), _CMP_GE_OQ); }
   static float Sum(Floats a) { return _mm512_reduce_add_ps(a); }
   template <int64_t kBlocks>
-  static Floats Spread(__m128 scales) {
+  static Floats Scales(const float* scales) {
     const __m512i four = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     const __m512i two = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(scales));
-  }
-  template <int64_t kBlocks>
-  static Floats Scales(const float* scales) {
-    const auto bytes = reinterpret_cast<const __m128i*>(scales);
-    return Spread<kBlocks>(kBlocks == 4 ? _mm_loadu_ps(scales) : _mm_castsi128_ps(_mm_loadl_epi64(bytes)));
-  }
-  template <int64_t kBlocks>
-  static Floats Scales(const uint16_t* scales) {
-    const auto bytes = reinterpret_cast<const __m128i*>(scales);
-    return Spread<kBlocks>(_mm_cvtph_ps(kBlocks == 4 ? _mm_loadl_epi64(bytes) : _mm_loadu_si32(scales)));
+    const __m128 loaded = kBlocks == 4 ? _mm_loadu_ps(scales)
+                                       : _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales)));
+    return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(loaded));
   }
   static Floats LoadFloats(const float* from) { return _mm512_loadu_ps(from); }
   static Floats LoadFloats(const uint16_t* from) {

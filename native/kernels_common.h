@@ -8,7 +8,7 @@ namespace flashhead {
 // States whose rows are walked together.
 constexpr int64_t kMaxStates = 64;
 
-inline float ScaleToFloat(float value) { return value; }
-inline float ScaleToFloat(uint16_t half) { return HalfToFloat(half); }
+inline float ElementToFloat(float value) { return value; }
+inline float ElementToFloat(uint16_t half) { return HalfToFloat(half); }
 
 }  // namespace flashhead

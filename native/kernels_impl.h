@@ -3,12 +3,12 @@
 //   LoadCodes, LoadCodesPartial(bytes), Plane(bits, j, codes)      the j-th code of every 16-bit lane
 //   LoadInts, MultiplyAdd(ints, codes, const int16_t*)             16-bit products, pairs added to 32-bit lanes
 //   ToFloats, Zero, MultiplyAdd(a, b, c) = a * b + c, Sum
-//   Scales(const float*, blocks), Scales(const uint16_t*, blocks)  a scale for every lane of its block
+//   Scales<blocks>(const float*)                                   a scale for every lane of its block
 //   AtLeast(floats, limit)                                         a bit for every lane
 //   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*)
 
-template <int kBits, int kStates, class Scale>
-void LowBitTile(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t blocks, const State* const* states,
+template <int kBits, int kStates>
+void LowBitTile(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
                 float* const* out) {
   constexpr int64_t kBlockBytes = 4 * kBits, kPlanes = 16 / kBits;
   constexpr int64_t kBlocks = Simd::kCodeBytes / kBlockBytes;
@@ -33,9 +33,9 @@ void LowBitTile(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t
     }
     if (rest) {
       float padded[kBlocksPadding] = {};
-      for (int64_t b = 0; b < rest; ++b) padded[b] = ScaleToFloat(scales[full * kBlocks + b]);
+      for (int64_t b = 0; b < rest; ++b) padded[b] = scales[full * kBlocks + b];
       add(full, Simd::LoadCodesPartial(codes + full * Simd::kCodeBytes, rest * kBlockBytes),
-          Simd::template Scales<kBlocks>(static_cast<const float*>(padded)));
+          Simd::template Scales<kBlocks>(padded));
     }
     for (int s = 0; s < kStates; ++s) out[s][r] = Simd::Sum(sums[s]) * states[s]->scale;
     codes += blocks * kBlockBytes;
@@ -66,7 +66,7 @@ void ExactTile(const Element* rows, int64_t row_count, int64_t width, const Stat
     }
     for (int s = 0; s < kStates; ++s) {
       float sum = Simd::Sum(Simd::Add(sums[s][0], sums[s][1]));
-      for (i = full; i < width; ++i) sum += ScaleToFloat(rows[i]) * states[s]->values[i];
+      for (i = full; i < width; ++i) sum += ElementToFloat(rows[i]) * states[s]->values[i];
       out[s][r] = sum;
     }
   }
@@ -86,14 +86,14 @@ void ExactTile(const Element* rows, int64_t row_count, int64_t width, const Stat
 // Rows of a low-bit tile: few enough to stay in the first-level cache while the states of a batch pass over them.
 constexpr int64_t kTileRows = 32;
 
-template <int kBits, class Scale>
-void LowBitStates(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t blocks, const State* const* states,
+template <int kBits>
+void LowBitStates(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
                   int64_t state_count, float* const* out) {
   FLASHHEAD_TILES((LowBitTile<kBits, kStates>(codes, scales, rows, blocks, states, out)))
 }
 
-template <int kBits, class Scale>
-void LowBitRowsOf(const uint8_t* codes, const Scale* scales, int64_t rows, int64_t blocks, const State* const* states,
+template <int kBits>
+void LowBitRowsOf(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
                   int64_t state_count, float* const* out) {
   if (state_count <= 4) return LowBitStates<kBits>(codes, scales, rows, blocks, states, state_count, out);
   float* shifted[kMaxStates];
@@ -105,19 +105,12 @@ void LowBitRowsOf(const uint8_t* codes, const Scale* scales, int64_t rows, int64
   }
 }
 
-void LowBitRows(const uint8_t* codes, const void* scales, int scale_bits, int bits, int64_t rows, int64_t blocks,
+void LowBitRows(const uint8_t* codes, const float* scales, int bits, int64_t rows, int64_t blocks,
                 const State* const* states, int64_t state_count, float* const* out) {
-  const auto* floats = static_cast<const float*>(scales);
-  const auto* halves = static_cast<const uint16_t*>(scales);
   for (; state_count > 0; states += kMaxStates, out += kMaxStates, state_count -= kMaxStates) {
     const int64_t count = state_count < kMaxStates ? state_count : kMaxStates;
-    if (bits == 4) {
-      scale_bits == 32 ? LowBitRowsOf<4>(codes, floats, rows, blocks, states, count, out)
-                       : LowBitRowsOf<4>(codes, halves, rows, blocks, states, count, out);
-    } else {
-      scale_bits == 32 ? LowBitRowsOf<8>(codes, floats, rows, blocks, states, count, out)
-                       : LowBitRowsOf<8>(codes, halves, rows, blocks, states, count, out);
-    }
+    bits == 4 ? LowBitRowsOf<4>(codes, scales, rows, blocks, states, count, out)
+              : LowBitRowsOf<8>(codes, scales, rows, blocks, states, count, out);
   }
 }
 

@@ -56,15 +56,9 @@ struct Simd {
     return bits;
   }
   static float Sum(Floats a) { return vaddvq_f32(vaddq_f32(a.half[0], a.half[1])); }
-  template <int64_t kBlocks, class Scale>
-  static Floats Scales(const Scale* scales) {
-    return {{vdupq_n_f32(ToFloat(scales[0])), vdupq_n_f32(ToFloat(scales[kBlocks - 1]))}};
-  }
-  static float ToFloat(float value) { return value; }
-  static float ToFloat(uint16_t half) {
-    __fp16 value;
-    __builtin_memcpy(&value, &half, 2);
-    return value;
+  template <int64_t kBlocks>
+  static Floats Scales(const float* scales) {
+    return {{vdupq_n_f32(scales[0]), vdupq_n_f32(scales[kBlocks - 1])}};
   }
   static Floats LoadFloats(const float* from) { return {{vld1q_f32(from), vld1q_f32(from + 4)}}; }
   static Floats LoadFloats(const uint16_t* from) {

@@ -79,16 +79,16 @@ struct Simd {
     }
     return a.lane[0];
   }
-  template <int64_t kBlocks, class Scale>
-  static Floats Scales(const Scale* scales) {
+  template <int64_t kBlocks>
+  static Floats Scales(const float* scales) {
     Floats floats;
-    for (int i = 0; i < kLanes; ++i) floats.lane[i] = ScaleToFloat(scales[i * kBlocks / kLanes]);
+    for (int i = 0; i < kLanes; ++i) floats.lane[i] = scales[i * kBlocks / kLanes];
     return floats;
   }
   template <class Element>
   static Floats LoadFloats(const Element* from) {
     Floats floats;
-    for (int i = 0; i < kLanes; ++i) floats.lane[i] = ScaleToFloat(from[i]);
+    for (int i = 0; i < kLanes; ++i) floats.lane[i] = ElementToFloat(from[i]);
     return floats;
   }
 };

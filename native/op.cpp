@@ -152,8 +152,8 @@ void Kernel::Compute(OrtKernelContext* context) const {
     head.low_bits = BitsOf(codes, 4, blocks, "low_bit_codes are not [T, C, blocks, bytes]");
     Expect(codes.shape[0] == total && codes.shape[1] == size, "low_bit_codes do not fit");
     head.low_codes = static_cast<const uint8_t*>(codes.data);
-    head.low_scales = static_cast<const uint16_t*>(
-        Checked(Get(context, kLowScales), {kHalf}, {total, size, blocks}, "low_bit_scales do not fit"));
+    head.low_scales = static_cast<const float*>(
+        Checked(Get(context, kLowScales), {kFloat}, {total, size, blocks}, "low_bit_scales do not fit"));
     Expect(rescored >= 1 && scale > 0, "low-bit rows need num_rescored >= 1 and a positive logit_scale");
     head.rescored = rescored;
   }
@@ -206,7 +206,6 @@ OrtCustomOp MakeOp() {
       case kCentroids: case kRows: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;  // codes or float; half or float
       case kTokenOrder: return kInt32;
       case kLowCodes: return kUint8;
-      case kLowScales: return kHalf;
       default: return kFloat;
     }
   };
