@@ -16,6 +16,7 @@ NATIVE_SUFFIX = ".native.onnx"
 NATIVE_HEAD_GRAPH = f"head{NATIVE_SUFFIX}"
 NATIVE_DECODE_GRAPH = f"decode{NATIVE_SUFFIX}"
 TENSORRT_HEAD_GRAPH = "head.tensorrt.onnx"
+TENSORRT_DENSE_GRAPH = "dense.tensorrt.onnx"
 DENSE_GRAPH = "dense.onnx"
 EMBEDDING_DATA = "embedding.onnx.data"
 TOKENIZER = "tokenizer.json"
@@ -32,7 +33,7 @@ TOKEN_ORDER = "head.token_order"
 SLOT_OF_TOKEN = "head.slot_of_token"
 #: Name of the input-embedding table of a model whose head is not tied, [V, H].
 EMBEDDING_ROWS = "embedding.rows"
-#: Names of the initializers with the low-bit rows in the table's order: codes [T, C, blocks, bytes] uint8, and their scales
-#: [T, C, blocks] float16.
+#: Names of the initializers with the low-bit rows in the table's order: codes [T, C, blocks, bytes] uint8, and their
+#: scales [T, C, blocks] float32.
 LOW_BIT_CODES = "head.low_bit_codes"
 LOW_BIT_SCALES = "head.low_bit_scales"

@@ -38,15 +38,6 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
-class GraphRecord:
-    """A graph's file and the names of its inputs and outputs."""
-
-    file: str
-    inputs: list[str]
-    outputs: list[str]
-
-
-@dataclass(frozen=True)
 class TensorRecord:
     """Where a tensor lies in a data file; offset and length in bytes."""
 
@@ -55,6 +46,48 @@ class TensorRecord:
     shape: list[int]
     offset: int
     length: int
+
+
+@dataclass(frozen=True)
+class BatchProfile:
+    """Batches that an engine takes, ``least`` to ``most``, and the one that it is tuned for."""
+
+    least: int
+    tuned: int
+    most: int
+
+
+@dataclass(frozen=True)
+class TensorRtRecord:
+    """What must be known to build an engine of a graph.
+
+    Attributes:
+        form: "reduce" or "matmul": of stage 1, or of a dense head.
+        centroid_precision: "fp32", "fp16", "int8", "fp8" or "int4"; None for a dense head.
+        cluster_precision: The same, of the rows; int4 for a dense head only.
+        opset: Opset of the graph, which says what versions parse it.
+        least_compute_capability: Of a GPU that has the graph's types, such as "8.9".
+        batch: The profile.
+        weights: Where the tensors lie that are inputs, by the input's name; none where weights are in the graph.
+    """
+
+    form: str
+    centroid_precision: str | None
+    cluster_precision: str
+    opset: int
+    least_compute_capability: str
+    batch: BatchProfile
+    weights: dict[str, TensorRecord]
+
+
+@dataclass(frozen=True)
+class GraphRecord:
+    """A graph's file and the names of its inputs and outputs; ``tensorrt`` for a graph in the form of TensorRT."""
+
+    file: str
+    inputs: list[str]
+    outputs: list[str]
+    tensorrt: TensorRtRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -171,15 +204,17 @@ def _read(record: type[_Record], data: Any, place: str) -> _Record:
     if not isinstance(data, dict):
         raise BundleError(f"{MANIFEST}: {place or 'the document'} is not an object.", found=type(data).__name__)
     hints = typing.get_type_hints(record)
-    names = {item.name for item in dataclasses.fields(record)}  # type: ignore[arg-type]
-    missing, unknown = sorted(names - data.keys()), sorted(data.keys() - names)
+    fields = dataclasses.fields(record)  # type: ignore[arg-type]
+    names = {item.name for item in fields}
+    needed = {item.name for item in fields if item.default is not None}
+    missing, unknown = sorted(needed - data.keys()), sorted(data.keys() - names)
     if missing or unknown:
         raise BundleError(
             f"{MANIFEST}: the keys of {place or 'the document'} are not those of schema version {SCHEMA_VERSION}.",
             found=", ".join([*(f"no {key!r}" for key in missing), *(f"unknown {key!r}" for key in unknown)]),
             hint="export the model again",
         )
-    return record(**{name: _value(hints[name], data[name], f"{place}{name}") for name in names})
+    return record(**{name: _value(hints[name], data[name], f"{place}{name}") for name in names & data.keys()})
 
 
 def _value(kind: Any, value: Any, place: str) -> Any:

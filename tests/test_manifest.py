@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flashhead_edge.errors import BundleError
 from flashhead_edge.layout import SCHEMA_VERSION
 from flashhead_edge.manifest import (
+    BatchProfile,
     BodyRecord,
     CalibrationRecord,
     FileRecord,
@@ -24,6 +25,17 @@ from flashhead_edge.manifest import (
     QualityRecord,
     SourceRecord,
     TensorRecord,
+    TensorRtRecord,
+)
+
+TENSORRT = TensorRtRecord(
+    form="reduce",
+    centroid_precision="int8",
+    cluster_precision="fp16",
+    opset=17,
+    least_compute_capability="7.5",
+    batch=BatchProfile(1, 1, 8),
+    weights={"head.rows": TensorRecord("head.onnx.data", "float16", [64, 16, 64], 0, 131072)},
 )
 
 MANIFEST = Manifest(
@@ -52,13 +64,17 @@ MANIFEST = Manifest(
         calibration=CalibrationRecord("builtin", 4000, 0),
         quality=QualityRecord(1000, 0.998, None),
     ),
-    graphs={"head": GraphRecord("head.onnx", ["hidden_states"], ["token_ids"])},
+    graphs={
+        "head": GraphRecord("head.onnx", ["hidden_states"], ["token_ids"]),
+        "head_tensorrt": GraphRecord("head.tensorrt.onnx", ["hidden_states", "head.rows"], ["token_ids"], TENSORRT),
+    },
     tables={"head.rows": TensorRecord("head.onnx.data", "float16", [64, 16, 64], 0, 131072)},
     body=BodyRecord("int4", 64, 1, 1, 64, 2048, ["pk"], ["pv"], ["nk"], ["nv"]),
     files={"head.onnx": FileRecord(10, "0" * 64), "head.onnx.data": FileRecord(131072, "1" * 64)},
 )
 DOCUMENT: dict[str, Any] = json.loads(MANIFEST.to_json())
-FREE = {("graphs",), ("tables",), ("files",)}  # their keys are names, not part of the schema
+#: Their keys are names, not part of the schema.
+FREE = {("graphs",), ("tables",), ("files",), ("graphs", "head_tensorrt", "tensorrt", "weights")}
 Path_ = tuple[Any, ...]
 
 
@@ -90,7 +106,11 @@ def at(path: Path_) -> Any:
     return value
 
 
-KEYS = [path for path in paths(DOCUMENT) if isinstance(path[-1], str) and path[:-1] not in FREE]
+#: Only a graph for TensorRT has it.
+OPTIONAL = {("graphs", name, "tensorrt") for name in DOCUMENT["graphs"]}
+KEYS = [
+    path for path in paths(DOCUMENT) if isinstance(path[-1], str) and path[:-1] not in FREE and path not in OPTIONAL
+]
 OBJECTS = [(), *(path for path in paths(DOCUMENT) if isinstance(at(path), dict) and path not in FREE)]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -129,6 +149,12 @@ def test_every_missing_key_is_refused_by_name(path: Path_) -> None:
         Manifest.from_json(change(path))
 
 
+def test_what_only_some_graphs_have_may_be_missing() -> None:
+    """As in bundles from before it was there."""
+    manifest = Manifest.from_json(change(("graphs", "head", "tensorrt")))
+    assert manifest == MANIFEST
+
+
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: ".".join(map(str, path)) or "document")
 def test_unknown_keys_are_refused_by_name(path: Path_) -> None:
     with pytest.raises(BundleError, match="unknown 'surprise'"):
@@ -142,6 +168,8 @@ def test_values_of_the_wrong_type_are_refused_by_name(path: Path_) -> None:
     for wrong in (True, 1.5, 7, "text", [], {}, [None], None):
         fits = (
             type(wrong) is type(at(path))
+            or (wrong is None and path in OPTIONAL)
+            or (wrong is None and path[-2:] == ("tensorrt", "centroid_precision"))
             or (isinstance(at(path), float) and type(wrong) is int)
             or (wrong is None and path in {("body",), ("logit_softcap",)} | {("index", "quality", "agreement")})
             or (wrong is None and path[:2] == ("index", "quality") and path[-1] == "containment")

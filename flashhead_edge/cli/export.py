@@ -22,8 +22,21 @@ if TYPE_CHECKING:
 @click.option("--clusters", type=int, help="Number of clusters, instead of their size.")
 @click.option("--probes", type=int, help="Clusters opened in a step.  [default: by vocabulary]")
 @click.option("--always-scored", type=int, help="Rows scored at every step.  [default: one in a thousand]")
-@click.option("--centroid-precision", default="int8", show_default=True, metavar="int4|int8|fp32")
-@click.option("--cluster-precision", default="fp16", show_default=True, metavar="fp16|fp32")
+@click.option(
+    "--centroid-precision",
+    default="int8",
+    show_default=True,
+    metavar="int4|int8|fp32|fp16|fp8",
+    help="fp16 and fp8 for TensorRT only.",
+)
+@click.option(
+    "--cluster-precision",
+    default="fp16",
+    show_default=True,
+    metavar="fp16|fp32|int8|fp8",
+    help="int8 and fp8 for TensorRT only.",
+)
+@click.option("--low-bit-rows", metavar="int8|int4", help="Rows that the native library scores first.")
 @click.option(
     "--calibration", default="builtin", show_default=True, metavar="builtin|self|FILE", help="Text or states."
 )
@@ -31,6 +44,9 @@ if TYPE_CHECKING:
 @click.option("--no-body", is_flag=True, help="Export the head alone.")
 @click.option("--max-context", type=int, default=8192, show_default=True, help="Longest context in tokens.")
 @click.option("--target", default="ort", show_default=True, metavar="ort|tensorrt|all", help="Form of the graphs.")
+@click.option("--tensorrt-max-batch", type=int, default=8, show_default=True, help="Greatest batch of an engine.")
+@click.option("--tensorrt-weight-inputs", is_flag=True, help="Weights are inputs of the graph for TensorRT.")
+@click.option("--tensorrt-dense", metavar="fp16|int8|int4", help="Also write a dense head for TensorRT.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="Where model and clustering compute: cpu or cuda.")
 @click.option("--revision", help="Revision of a Hub model.")
@@ -88,9 +104,11 @@ def _options(choices: dict[str, Any]) -> ExportOptions:
         num_probes=choices["probes"],
         centroid_precision=choices["centroid_precision"],
         cluster_precision=choices["cluster_precision"],
+        low_bit_rows=choices["low_bit_rows"],
         body_precision=None if choices["no_body"] or choices["target"] == "tensorrt" else choices["body_precision"],
         max_positions=choices["max_context"],
         target=choices["target"],
+        **{name: value for name, value in choices.items() if name.startswith("tensorrt_")},
         calibration=choices["calibration"],
         device=choices["device"],
         offline=choices["offline"],

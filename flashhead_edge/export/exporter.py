@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import BodyExportError
@@ -20,18 +22,20 @@ from flashhead_edge.export.head_tables import WrittenHead, write_embedding_data,
 from flashhead_edge.export.heads import embedding_scale, read_embedding, read_head
 from flashhead_edge.export.manifest_writer import ManifestWriter
 from flashhead_edge.export.models import load_model, model_folder
+from flashhead_edge.export.native_graph import native_head_graph
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.plan import ExportPlan, plan_export
 from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.special_tokens import special_token_ids
-from flashhead_edge.export.tensorrt_graph import write_tensorrt_head
+from flashhead_edge.export.tensorrt_dense import write_tensorrt_dense_head
+from flashhead_edge.export.tensorrt_head import write_tensorrt_head
 from flashhead_edge.export.tokenizer_files import save_tokenizer
 from flashhead_edge.files import check_free_space, new_folder
 from flashhead_edge.index.build import build_index
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.index.storage import save_index
 from flashhead_edge.lm_head import LmHead
-from flashhead_edge.manifest import CalibrationRecord, Manifest, QualityRecord
+from flashhead_edge.manifest import CalibrationRecord, Manifest, QualityRecord, TensorRtRecord
 from flashhead_edge.progress import Progress, no_progress
 
 
@@ -118,12 +122,15 @@ class _Export:
             self._head,
             index,
             num_probes=self._plan.num_probes,
-            centroid_precision=options.centroid_precision,
-            cluster_precision=options.cluster_precision,
+            centroid_precision=options.portable_centroids,
+            cluster_precision=options.portable_clusters,
+            low_bit_rows=options.low_bit_rows,
         )
-        self._save_head(two_stage_graph(written.tables))
+        self._save_head(two_stage_graph(written.tables), layout.HEAD_GRAPH)
+        self._save_head(native_head_graph(written.tables), layout.NATIVE_HEAD_GRAPH)
+        tensorrt = {}
         if options.target != "ort":
-            self._write_tensorrt_head(written, index)
+            tensorrt = self._write_tensorrt(written, index, float(np.abs(calibration.states.hidden).max()))
         save_tokenizer(self._source, self._folder, tokenizer=load()[1] if load.cache_info().currsize else None)
         body = None
         if options.body_precision is not None:
@@ -139,24 +146,32 @@ class _Export:
             clustering_seconds=seconds,
             calibration=CalibrationRecord(calibration.source, len(calibration.states), options.index.seed),
             quality=self._measure(index, calibration),
+            tensorrt=tensorrt,
             progress=self._progress,
         )
 
-    def _save_head(self, graph: Any) -> None:
-        save_graph(graph, self._folder / layout.HEAD_GRAPH)
-        check_graph(self._folder / layout.HEAD_GRAPH)
+    def _save_head(self, graph: Any, name: str) -> None:
+        save_graph(graph, self._folder / name)
+        check_graph(self._folder / name)
 
-    def _write_tensorrt_head(self, written: WrittenHead, index: HeadIndex) -> None:
-        """Write the head for TensorRT over the same table; int4 centroids become int8, float32 ones float16."""
-        path = write_tensorrt_head(
-            self._folder,
-            written.tables,
-            index,
-            centroid_precision="fp16" if self._options.centroid_precision == "fp32" else "int8",
-            cluster_precision="fp16",
-            name=layout.TENSORRT_HEAD_GRAPH,
-        )
-        check_graph(path)
+    def _write_tensorrt(self, written: WrittenHead, index: HeadIndex, state_bound: float) -> dict[str, TensorRtRecord]:
+        """Write the head for TensorRT over the same table, and the dense one if it was asked for, by file name."""
+        options = self._options.tensorrt(state_bound)
+        name = layout.TENSORRT_HEAD_GRAPH
+        records = {name: write_tensorrt_head(self._folder, written.tables, index, options, name=name)}
+        if self._options.tensorrt_dense is not None:
+            name = layout.TENSORRT_DENSE_GRAPH
+            records[name] = write_tensorrt_dense_head(
+                self._folder,
+                self._head,
+                self._options.tensorrt_dense,  # type: ignore[arg-type]  # checked with the options
+                name=name,
+                max_batch=options.max_batch,
+                state_bound=state_bound,
+            )
+        for file in records:
+            check_graph(self._folder / file)
+        return records
 
     def _export_body(self, precision: str, loaded: tuple[Any, Any] | None) -> BodyInfo:
         with tempfile.TemporaryDirectory(prefix="model-", dir=self._folder) as scratch:
@@ -184,9 +199,12 @@ class _Export:
         if self._head.tied:
             embedding = EmbeddingTable(written.tables.rows, written.slot_of_token, scale)
         else:
-            table = write_embedding_data(self._folder, read_embedding(self._source), self._options.cluster_precision)
+            table = write_embedding_data(self._folder, read_embedding(self._source), self._options.portable_clusters)
             embedding = EmbeddingTable(table, None, scale)
         write_decode_graph(self._folder, embedding=embedding)
+        write_decode_graph(
+            self._folder, embedding=embedding, head_graph=layout.NATIVE_HEAD_GRAPH, output=layout.NATIVE_DECODE_GRAPH
+        )
         dense = self._folder / "dense-head.onnx"
         save_graph(dense_graph(written.tables), dense)
         write_decode_graph(self._folder, embedding=embedding, head_graph=dense.name, output=layout.DENSE_GRAPH)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from flashhead_edge.export.tensor_ref import TensorRef
 
 OPSET = 21
-IR_VERSION = 10
+#: IR version that came with an opset.
+IR_VERSIONS = {17: 8, 19: 9, 21: 10}
 #: Activations may be rounded to int8 in MatMulNBits: what people run on devices, and as exact as its weights need.
 ACCURACY_LEVEL = 4
 _CONTRIB = "com.microsoft"
@@ -25,8 +26,15 @@ _FLOAT, _INT64 = 1, 7  # TensorProto.DataType
 
 @dataclass
 class GraphBuilder:
-    """A graph in the making; a node's outputs are ``<name>/output_<i>``."""
+    """A graph in the making; a node's outputs are ``<name>/output_<i>``.
 
+    Attributes:
+        opset: Opset of the standard operators, one of :data:`IR_VERSIONS`.
+        nodes: Nodes in order.
+        initializers: Tensors by name.
+    """
+
+    opset: int = OPSET
     nodes: list[Any] = field(default_factory=list)
     initializers: dict[str, Any] = field(default_factory=dict)
 
@@ -50,6 +58,13 @@ class GraphBuilder:
 
         self.initializers[name] = numpy_helper.from_array(value, name)
         return name
+
+    def reduce(self, kind: str, value: str, axis: int, name: str, *, keepdims: int) -> str:
+        """Add ReduceMax, ReduceMin or the like over one axis, which moved from attribute to input in opset 18."""
+        if self.opset < 18:
+            return self.node(kind, [value], name, axes=[axis], keepdims=keepdims)
+        axes = self.constant(f"{name}/axes", np.array([axis], np.int64))
+        return self.node(kind, [value, axes], name, keepdims=keepdims)
 
     def external(self, tensor: TensorRef) -> None:
         """Add an initializer that lives in a data file."""
@@ -121,12 +136,12 @@ class GraphBuilder:
             [value(*output) for output in outputs],
             list(self.initializers.values()),
         )
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", self.opset)]
         opsets += [helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in self.nodes} - {""})]
         return helper.make_model(
             graph,
             opset_imports=opsets,
-            ir_version=IR_VERSION,
+            ir_version=IR_VERSIONS[self.opset],
             producer_name="flashhead-edge",
             producer_version=__version__,
         )

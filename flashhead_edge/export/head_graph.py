@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashhead_edge.export.graph_builder import GraphBuilder
+from flashhead_edge.export.graph_builder import OPSET, GraphBuilder
 from flashhead_edge.export.tensor_ref import TensorRef
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class HeadTables:
         logit_scale: Factor on the logits.
         logit_softcap: Soft-cap of the logits, or None.
         low_bit_codes: ``head.low_bit_codes``, [T, C, blocks, 16 or 32] uint8, or None; only native graphs read them.
-        low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float16, or None.
+        low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float32, or None.
     """
 
     rows: TensorRef
@@ -133,6 +133,7 @@ def two_stage_graph(
     *,
     centroid_products: Callable[[GraphBuilder, HeadTables, int], str] = _centroid_products,
     candidate_products: Callable[[GraphBuilder, HeadTables, str, int], str] = _candidate_products,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
     """The graph of ``head.onnx``; the contract of its inputs and outputs is in docs/bundle-format.md.
 
@@ -141,11 +142,12 @@ def two_stage_graph(
         centroid_products: Adds stage 1 for the width H; returns [B, K], without biases.
         candidate_products: Adds stage 2 for the opened clusters' numbers, a value [B, opened], and how many they are;
             returns [B, M], without biases.
+        opset: Of the graph; whoever replaces a stage may need another.
     """
     total, size, width = tables.rows.shape
     clusters, probes = tables.num_clusters, tables.num_probes
     opened = probes + total - clusters
-    graph = GraphBuilder()
+    graph = GraphBuilder(opset)
     graph.node("Shape", ["hidden_states"], "/head/batch/Shape", start=0, end=1)
     products = _with_centroid_bias(graph, tables, centroid_products(graph, tables, width))
     graph.identity(
@@ -222,12 +224,11 @@ def _finish(graph: GraphBuilder, products: str, ids: str, tables: HeadTables) ->
     graph.identity(logits, "candidate_logits")
     wide = graph.node("Cast", [ids], "/head/ids/Cast", to=7)
     graph.identity(wide, "candidate_ids")
-    graph.constant("/head/greedy/axis", np.array([1], np.int64))
     graph.constant("/head/greedy/last", np.array(_NO_TOKEN, np.int64))
-    best = graph.node("ReduceMax", [logits, "/head/greedy/axis"], "/head/greedy/ReduceMax", keepdims=1)
+    best = graph.reduce("ReduceMax", logits, 1, "/head/greedy/ReduceMax", keepdims=1)
     equal = graph.node("Equal", [logits, best], "/head/greedy/Equal")
     winners = graph.node("Where", [equal, wide, "/head/greedy/last"], "/head/greedy/Where")
-    token = graph.node("ReduceMin", [winners, "/head/greedy/axis"], "/head/greedy/ReduceMin", keepdims=0)
+    token = graph.reduce("ReduceMin", winners, 1, "/head/greedy/ReduceMin", keepdims=0)
     graph.identity(token, "token_ids")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from flashhead_edge.export.heads import embedding_scale
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.sources import ModelSource
 from flashhead_edge.export.special_tokens import SpecialTokens
-from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.manifest import (
@@ -29,9 +29,14 @@ from flashhead_edge.manifest import (
     Manifest,
     QualityRecord,
     SourceRecord,
-    TensorRecord,
+    TensorRtRecord,
 )
 from flashhead_edge.progress import Progress
+
+_TENSORRT_GRAPHS = {
+    layout.TENSORRT_HEAD_GRAPH: "head_tensorrt",
+    layout.TENSORRT_DENSE_GRAPH: "dense_tensorrt",
+}
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,33 @@ class ManifestWriter:
         clustering_seconds: float,
         calibration: CalibrationRecord,
         quality: QualityRecord,
+        tensorrt: Mapping[str, TensorRtRecord],
         progress: Progress,
     ) -> Manifest:
-        """Hash the files and collect the facts."""
+        """Hash the files and collect the facts.
+
+        Args:
+            index: The head's index.
+            written: Where its tensors lie.
+            body: The body, if there is one.
+            special: Special tokens of the model.
+            clustering_seconds: How long the index took.
+            calibration: Where its states came from.
+            quality: Fidelity on states kept for the check.
+            tensorrt: What to know of each graph for TensorRT, by file name.
+            progress: Told of every file that is hashed.
+        """
         tables = {layout.ROWS: written.tables.rows, layout.SLOT_OF_TOKEN: written.slot_of_token}
         if written.tables.row_bias is not None:
             tables[layout.ROW_BIAS] = written.tables.row_bias
-        graphs = {"head": layout.HEAD_GRAPH}
-        if self.options.target != "ort":
-            graphs["head_tensorrt"] = layout.TENSORRT_HEAD_GRAPH
+        for ref in (written.tables.low_bit_codes, written.tables.low_bit_scales):
+            if ref is not None:
+                tables[ref.name] = ref
+        graphs = {"head": layout.HEAD_GRAPH, "head_native": layout.NATIVE_HEAD_GRAPH}
+        graphs |= {_TENSORRT_GRAPHS[file]: file for file in tensorrt}
         if body is not None:
             graphs |= {"body": layout.BODY_GRAPH, "decode": layout.DECODE_GRAPH, "dense": layout.DENSE_GRAPH}
+            graphs["decode_native"] = layout.NATIVE_DECODE_GRAPH
         return Manifest(
             created_by=f"flashhead-edge {__version__}",
             source=SourceRecord(self.source.kind, self.source.name, self.source.model_type, self.source.fingerprint()),
@@ -93,14 +114,14 @@ class ManifestWriter:
                 always_scored=index.num_always_clusters * index.cluster_size,
                 rows_scored=index.rows_scored(self.num_probes),
                 reduction=index.reduction(self.num_probes),
-                centroid_precision=self.options.centroid_precision,
-                cluster_precision=self.options.cluster_precision,
+                centroid_precision=self.options.portable_centroids,
+                cluster_precision=self.options.portable_clusters,
                 clustering_seconds=clustering_seconds,
                 calibration=calibration,
                 quality=quality,
             ),
-            graphs={name: _graph_record(self.folder / file) for name, file in graphs.items()},
-            tables={name: _tensor_record(ref) for name, ref in tables.items()},
+            graphs={name: _graph_record(self.folder / file, tensorrt.get(file)) for name, file in graphs.items()},
+            tables={name: ref.record() for name, ref in tables.items()},
             body=None if body is None else _body_record(body),
             files=self._hashes(progress),
         )
@@ -115,15 +136,11 @@ class ManifestWriter:
         return records
 
 
-def _graph_record(path: Path) -> GraphRecord:
+def _graph_record(path: Path, tensorrt: TensorRtRecord | None) -> GraphRecord:
     graph = load_graph(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value.name for value in graph.input if value.name not in weights]
-    return GraphRecord(path.name, inputs, [value.name for value in graph.output])
-
-
-def _tensor_record(ref: TensorRef) -> TensorRecord:
-    return TensorRecord(ref.location, ref.dtype, list(ref.shape), ref.offset, ref.length)
+    return GraphRecord(path.name, inputs, [value.name for value in graph.output], tensorrt)
 
 
 def _body_record(body: BodyInfo) -> BodyRecord:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.sources import ModelSource
+from flashhead_edge.export.tensorrt_limits import check_limits
+from flashhead_edge.export.tensorrt_rows import int4_block
 from flashhead_edge.lm_head import LmHead
 
 
@@ -44,7 +46,7 @@ def plan_export(source: ModelSource, head: LmHead, options: ExportOptions) -> Ex
     """Work out the sizes of a bundle.
 
     Raises:
-        OptionError: Cluster size or probes are out of range for this vocabulary.
+        OptionError: Cluster size or probes are out of range for this vocabulary, or the head is not for TensorRT.
     """
     vocab = head.vocab_size
     clusters, probes = options.index.num_clusters(vocab), options.probes(vocab)
@@ -52,6 +54,13 @@ def plan_export(source: ModelSource, head: LmHead, options: ExportOptions) -> Ex
     always = options.index.always_slots(vocab)
     rows = clusters + probes * size + always
     width = 4 if options.cluster_precision == "fp32" else 2
+    if options.target != "ort":
+        _check_tensorrt(
+            options,
+            num_probes=probes,
+            num_clusters=clusters,
+            table=(-(-always // size) + clusters, size, head.hidden_size),
+        )
     return ExportPlan(
         source=source.name,
         model_type=source.model_type,
@@ -65,3 +74,10 @@ def plan_export(source: ModelSource, head: LmHead, options: ExportOptions) -> Ex
         reduction=vocab / rows,
         table_bytes=(clusters * size + always) * head.hidden_size * width,
     )
+
+
+def _check_tensorrt(options: ExportOptions, *, num_probes: int, num_clusters: int, table: tuple[int, int, int]) -> None:
+    """Refuse a head that TensorRT cannot build, before it is clustered."""
+    check_limits(num_probes=num_probes, num_clusters=num_clusters, table=table, batch=options.tensorrt_max_batch)
+    if "int4" in (options.centroid_precision, options.tensorrt_dense):
+        int4_block(table[2])

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import ExportError
+from flashhead_edge.manifest import TensorRecord
 
 if TYPE_CHECKING:
     import onnx
@@ -59,6 +60,10 @@ class TensorRef:
     def renamed(self, name: str) -> TensorRef:
         """The same bytes under another name."""
         return replace(self, name=name)
+
+    def record(self) -> TensorRecord:
+        """What the manifest says of it."""
+        return TensorRecord(self.location, self.dtype, list(self.shape), self.offset, self.length)
 
     def to_proto(self) -> onnx.TensorProto:
         """An initializer whose data stays in the file."""

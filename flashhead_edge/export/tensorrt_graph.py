@@ -1,161 +1,146 @@
 """The two-stage head as TensorRT fuses it: standard operators, and every precision in the graph (strongly typed).
 
-Both stages are a product and a sum over the hidden size instead of a matrix product, with a row's scale after the sum
-and one scalar scale in the DequantizeLinear, which stands before the Gather::
+Two forms of stage 1. ``reduce`` is a product and a sum over the hidden size, for small batches::
 
-    DequantizeLinear(rows, 1) -- Gather(opened) -- Cast -- Mul(hidden_states) -- ReduceSum -- Mul(Gather(row scales))
+    DequantizeLinear(rows, 1) -- Mul(hidden_states) -- ReduceSum -- Mul(row scales)
 
-In this form TensorRT writes one kernel for gather, dequantization and dot products and makes no copy of the opened
-rows. A matrix product makes one; DequantizeLinear after Gather, or with a scale for each row, does not build or is not
-fused. Sums are in float32: that many products of int8 numbers can pass the greatest float16. Inputs, outputs and what
-they mean are those of ``head.onnx``; the selection and the tail are the same code.
+``matmul`` is a matrix product with the state in the type of the rows' product, for batches of 16 and more, where a
+product and a sum would read the centroids once for each state::
+
+    fp16, fp8, int4   Cast(hidden_states, float16) -- Gemm(DequantizeLinear(rows) float16) -- Cast -- Mul(row scales)
+    int8              QuantizeLinear(hidden_states) -- DequantizeLinear -- Gemm(DequantizeLinear(rows, row scales))
+
+int8 rounds the state too, with one fixed scale: without that, TensorRT copies all rows to float16 at every step. The
+product of float16 is rounded to float16 once, after its sum.
+
+Stage 2 is always product and sum, of rows gathered after the DequantizeLinear and before a row's own scale: TensorRT
+then writes one kernel for gather, dequantization and dot products and makes no copy of the opened rows. A matrix
+product makes one; DequantizeLinear after Gather, or with a scale for each row, does not build or is not fused. Sums are
+in float32: that many products of int8 numbers can pass the greatest float16. Inputs, outputs and what they mean are
+those of ``head.onnx``; the selection and the tail are the same code.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from flashhead_edge.errors import OptionError, did_you_mean
+from flashhead_edge.errors import OptionError
 from flashhead_edge.export.graph_builder import GraphBuilder
-from flashhead_edge.export.graph_files import save_graph
 from flashhead_edge.export.head_graph import HeadTables, two_stage_graph
-from flashhead_edge.export.tensor_ref import DataFile, TensorRef
-from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.export.tensorrt_rows import OPSETS, Rows, int4_block
 
 if TYPE_CHECKING:
     import onnx
 
-TensorRtPrecision = Literal["fp16", "int8"]
-PRECISIONS: tuple[TensorRtPrecision, ...] = ("fp16", "int8")
-#: Greatest k of TensorRT's TopK layer.
-MOST_PROBES = 3840
-_FLOAT = 1  # TensorProto.DataType
+Form = Literal["reduce", "matmul"]
+_FLOAT, _FLOAT16 = 1, 10  # TensorProto.DataType
+#: Keeps sums of float8 products inside float16; a power of two, so it rounds nothing.
+_FP8_STEP = 2.0**-9
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows in a data file: float16, or int8 with a scale for each.
-
-    Attributes:
-        codes: [..., H] float16 or int8.
-        scales: [...] float32, or None for float16.
-    """
-
-    codes: TensorRef
-    scales: TensorRef | None
-
-
-def tensorrt_graph(tables: HeadTables, centroids: Rows, rows: Rows) -> onnx.ModelProto:
+def tensorrt_graph(
+    tables: HeadTables, centroids: Rows, rows: Rows, *, form: Form = "reduce", state_bound: float | None = None
+) -> onnx.ModelProto:
     """Build the graph.
 
     Args:
         tables: Everything but the rows: order of tokens, biases, offsets, P.
         centroids: [K, H].
         rows: [T, C, H].
+        form: Of stage 1.
+        state_bound: Magnitude that int8 states reach, for the form ``matmul`` with int8 centroids.
 
     Raises:
-        OptionError: More clusters are opened than TensorRT's TopK can choose.
+        OptionError: A product of int8 states without a bound of them.
     """
-    if tables.num_probes > MOST_PROBES:
-        raise OptionError(
-            "TensorRT cannot open this many clusters.",
-            found=tables.num_probes,
-            expected=f"at most {MOST_PROBES} (the greatest k of its TopK layer)",
-            hint="export with fewer probes, or with larger clusters",
-        )
     return two_stage_graph(
         tables,
-        centroid_products=partial(_centroid_products, centroids=centroids),
+        centroid_products=partial(_centroid_products, centroids=centroids, form=form, state_bound=state_bound),
         candidate_products=partial(_candidate_products, rows=rows),
+        opset=max(OPSETS[centroids.precision], OPSETS[rows.precision]),
     )
 
 
-def write_tensorrt_head(
-    folder: Path,
-    tables: HeadTables,
-    index: HeadIndex,
-    *,
-    centroid_precision: TensorRtPrecision,
-    cluster_precision: TensorRtPrecision,
-    name: str,
-) -> Path:
-    """Write the graph, and beside it the tensors that ``head.onnx.data`` does not hold in these precisions.
+def matrix_product(graph: GraphBuilder, rows: Rows, place: str, *, state_bound: float | None) -> str:
+    """Products of ``hidden_states`` with all rows by one Gemm, [B, N] float32.
 
     Args:
-        folder: Where ``head.onnx.data`` lies.
-        tables: The tables in it.
-        index: The head's index, for its centroids.
-        centroid_precision: Of stage 1.
-        cluster_precision: Of stage 2; float16 rows are taken from ``head.onnx.data``, not copied.
-        name: File name of the graph; its data file has ``.data`` after it.
-
-    Returns:
-        The graph's path.
-
-    Raises:
-        OptionError: Unknown precision, or more probes than TensorRT can open.
+        graph: Where the nodes go.
+        rows: [N, H].
+        place: First part of the nodes' names.
+        state_bound: Magnitude that int8 states reach; larger numbers saturate.
     """
-    for value in (centroid_precision, cluster_precision):
-        if value not in PRECISIONS:
-            raise OptionError(f"There is no TensorRT precision {value!r}.", hint=did_you_mean(value, PRECISIONS))
-    with DataFile(folder / f"{name}.data") as data:
-        centroids = _append(data, "head.tensorrt.centroids", index.centroids, centroid_precision)
-        rows = Rows(tables.rows, None)
-        if (cluster_precision, tables.rows.dtype) != ("fp16", "float16"):
-            table = tables.rows.read(folder)
-            rows = _append(data, "head.tensorrt.rows", table, cluster_precision)
-    path = folder / name
-    save_graph(tensorrt_graph(tables, centroids, rows), path)
-    return path
+    graph.external(rows.codes)
+    if rows.precision == "int8":
+        return _int8_product(graph, rows, place, state_bound)
+    states = "hidden_states"
+    weights = rows.codes.name
+    if rows.precision != "fp32":
+        states = graph.node("Cast", [states], f"{place}/CastState", to=_FLOAT16)
+    if rows.precision == "int4":
+        weights = _int4_values(graph, rows, place)
+    elif rows.precision == "fp8":
+        step = graph.constant(f"{place}/step", np.array(_FP8_STEP, np.float16))
+        weights = graph.node("DequantizeLinear", [weights, step], f"{place}/DequantizeLinear")
+    products = graph.node("Gemm", [states, weights], f"{place}/MatMul", transB=1)
+    if rows.precision != "fp32":
+        products = graph.node("Cast", [products], f"{place}/Cast", to=_FLOAT)
+    if rows.precision != "fp8" or rows.scales is None:
+        return products
+    inverse = graph.constant(f"{place}/inverse", np.array(1 / _FP8_STEP, np.float32))
+    products = graph.node("Mul", [products, inverse], f"{place}/Step")
+    return _times_row_scales(graph, products, rows, place)
 
 
-def quantize_whole_rows(rows: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Round rows to int8, symmetrically, with one scale a row: ``row ~ scale * code``.
+def _int8_product(graph: GraphBuilder, rows: Rows, place: str, state_bound: float | None) -> str:
+    if rows.scales is None or state_bound is None or not 0 < state_bound < np.inf:
+        raise OptionError(
+            "A matrix product in int8 needs to know how large the state's numbers are.",
+            found=state_bound,
+            expected="a positive bound, such as the greatest magnitude in calibration states",
+        )
+    graph.external(rows.scales)
+    scale = graph.constant(f"{place}/state_scale", np.array(state_bound / 127, np.float32))
+    zero = graph.constant(f"{place}/zero", np.array(0, np.int8))
+    states = graph.node("QuantizeLinear", ["hidden_states", scale, zero], f"{place}/QuantizeState")
+    states = graph.node("DequantizeLinear", [states, scale, zero], f"{place}/DequantizeState")
+    zeros = graph.constant(f"{place}/zeros", np.zeros(rows.scales.shape, np.int8))
+    weights = graph.node(
+        "DequantizeLinear", [rows.codes.name, rows.scales.name, zeros], f"{place}/DequantizeLinear", axis=0
+    )
+    return graph.node("Gemm", [states, weights], f"{place}/MatMul", transB=1)
 
-    Args:
-        rows: [..., H] float16 or float32.
 
-    Returns:
-        Codes [..., H], from -127 to 127, and scales [...].
-    """
-    wide = rows.astype(np.float32)
-    scales = np.abs(wide).max(axis=-1) / np.float32(127)
-    scales[scales < np.finfo(np.float32).tiny] = 0
-    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
-    return np.rint(wide * inverse[..., None]).astype(np.int8), scales
-
-
-def _append(data: DataFile, name: str, rows: npt.NDArray[np.generic], precision: TensorRtPrecision) -> Rows:
-    """Write rows in a precision, cluster by cluster."""
-    if precision == "fp16":
-        chunks = (rows[i : i + 256].astype(np.float16) for i in range(0, len(rows), 256))
-        return Rows(data.append_chunks(name, chunks, dtype="float16", shape=rows.shape), None)
-    scales = np.empty(rows.shape[:-1], np.float32)
-
-    def codes(start: int) -> npt.NDArray[np.int8]:
-        part, scales[start : start + 256] = quantize_whole_rows(rows[start : start + 256])  # type: ignore[arg-type]
-        return part
-
-    written = data.append_chunks(name, map(codes, range(0, len(rows), 256)), dtype="int8", shape=rows.shape)
-    return Rows(written, data.append(f"{name}.scales", scales))
+def _int4_values(graph: GraphBuilder, rows: Rows, place: str) -> str:
+    """int4 rows in the type of their scales, scaled by block."""
+    assert rows.scales is not None
+    graph.external(rows.scales)
+    return graph.node(
+        "DequantizeLinear",
+        [rows.codes.name, rows.scales.name],
+        f"{place}/DequantizeLinear",
+        axis=len(rows.codes.shape) - 1,
+        block_size=int4_block(rows.codes.shape[-1]),
+    )
 
 
 def _widened(graph: GraphBuilder, rows: Rows, place: str, *, opened: str | None = None) -> str:
-    """The rows in float32, without their scales; of the opened clusters only."""
+    """The rows in float32, without the scales of whole rows; of the opened clusters only."""
     graph.external(rows.codes)
     value = rows.codes.name
-    if rows.scales is not None:
-        graph.constant(f"{place}/one", np.array(1, np.float32))
-        value = graph.node("DequantizeLinear", [value, f"{place}/one"], f"{place}/DequantizeLinear")
+    if rows.precision == "int4":
+        value = _int4_values(graph, rows, place)
+    elif rows.scales is not None:
+        one = graph.constant(f"{place}/one", np.array(1, np.float32))
+        value = graph.node("DequantizeLinear", [value, one], f"{place}/DequantizeLinear")
     if opened is not None:
         value = graph.node("Gather", [value, opened], f"{place}/Gather", axis=0)
-    return value if rows.scales is not None else graph.node("Cast", [value], f"{place}/Cast", to=_FLOAT)
+    if rows.precision == "fp16":
+        value = graph.node("Cast", [value], f"{place}/Cast", to=_FLOAT)
+    return value
 
 
 def _products(graph: GraphBuilder, rows: str, states: str, place: str) -> str:
@@ -165,17 +150,29 @@ def _products(graph: GraphBuilder, rows: str, states: str, place: str) -> str:
     return graph.node("ReduceSum", [products, f"{place}/last"], f"{place}/MatMul", keepdims=0)
 
 
-def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int, *, centroids: Rows) -> str:
-    """Stage 1, [B, K]; a centroid that is not rounded has no scale."""
+def _times_row_scales(graph: GraphBuilder, products: str, rows: Rows, place: str, opened: str | None = None) -> str:
+    """Products of rows that have one scale each, scaled; others as they are."""
+    if rows.scales is None or rows.precision == "int4":
+        return products
+    graph.external(rows.scales)
+    scales = rows.scales.name
+    if opened is not None:
+        scales = graph.node("Gather", [scales, opened], "/head/scales/Gather", axis=0)
+    return graph.node("Mul", [products, scales], f"{place}/RowScale")
+
+
+def _centroid_products(
+    graph: GraphBuilder, tables: HeadTables, width: int, *, centroids: Rows, form: Form, state_bound: float | None
+) -> str:
+    """Stage 1, [B, K]."""
     del tables, width
     place = "/head/centroids"
+    if form == "matmul":
+        return matrix_product(graph, centroids, place, state_bound=state_bound)
     graph.constant(f"{place}/axis", np.array([1], np.int64))
     states = graph.node("Unsqueeze", ["hidden_states", f"{place}/axis"], f"{place}/Unsqueeze")
     products = _products(graph, _widened(graph, centroids, place), states, place)
-    if centroids.scales is None:
-        return products
-    graph.external(centroids.scales)
-    return graph.node("Mul", [products, centroids.scales.name], f"{place}/RowScale")
+    return _times_row_scales(graph, products, centroids, place)
 
 
 def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, opened: int, *, rows: Rows) -> str:
@@ -183,11 +180,7 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
     size = tables.rows.shape[1]
     graph.constant("/head/logits/axes", np.array([1, 2], np.int64))
     states = graph.node("Unsqueeze", ["hidden_states", "/head/logits/axes"], "/head/logits/Unsqueeze")
-    widened = _widened(graph, rows, "/head/clusters", opened=chosen)
-    products = _products(graph, widened, states, "/head/logits")
-    if rows.scales is not None:
-        graph.external(rows.scales)
-        scales = graph.node("Gather", [rows.scales.name, chosen], "/head/scales/Gather", axis=0)
-        products = graph.node("Mul", [products, scales], "/head/logits/RowScale")
+    products = _products(graph, _widened(graph, rows, "/head/clusters", opened=chosen), states, "/head/logits")
+    products = _times_row_scales(graph, products, rows, "/head/logits", chosen)
     graph.constant("/head/logits/shape", np.array([0, opened * size], np.int64))
     return graph.node("Reshape", [products, "/head/logits/shape"], "/head/logits/Reshape")
