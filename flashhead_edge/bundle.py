@@ -172,7 +172,7 @@ def _check_listed(manifest: Manifest, name: str) -> None:
 
 def _check_table(manifest: Manifest, name: str, table: TensorRecord) -> None:
     _check_listed(manifest, table.file)
-    known = table.dtype in ("float16", "float32", "int32") and all(size > 0 for size in table.shape)
+    known = table.dtype in ("float16", "float32", "int32", "uint8") and all(size > 0 for size in table.shape)
     if not known or table.length != prod(table.shape) * np.dtype(table.dtype).itemsize:
         raise BundleError(f"{layout.MANIFEST}: the bytes of {name} do not fill its shape.", found=table)
     if table.offset < 0 or table.offset + table.length > manifest.files[table.file].bytes:

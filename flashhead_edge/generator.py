@@ -17,6 +17,7 @@ from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.generation import Generation, GenerationOptions, GenerationStream
 from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.session import CPU_PROVIDER
 from flashhead_edge.token_scores import WholeVocabulary
 from flashhead_edge.tokenizer import Tokenizer
@@ -71,7 +72,7 @@ class Generator:
         self.head = head
         self.runtime = "onnxruntime"
         self.tokenizer = Tokenizer(bundle.path)
-        graph = bundle.file(bundle.graph(_GRAPH_OF_HEAD[head]).file)
+        graph = choose_graph(bundle, _GRAPH_OF_HEAD[head], providers)
         self.decoder = Decoder(graph, body, threads=threads, providers=providers)
         self._max_positions = body.max_positions
         self._stream: GenerationStream | None = None

@@ -1,7 +1,8 @@
 """Compiles the native library into the package: one call of a C++ compiler, as a step of the wheel's build.
 
-The library is optional. Without a compiler, or with FLASHHEAD_EDGE_NATIVE=0 in the environment, the wheel holds Python only
-and works the same, on the graphs of standard operators. ``python native/build_hook.py`` compiles it into a source tree.
+The library is optional. Without a compiler, or with FLASHHEAD_EDGE_NATIVE=0 in the environment, the wheel holds Python
+only and works the same, on the graphs of standard operators. ``python native/build_hook.py`` compiles it into a source
+tree.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCES = Path(__file__).resolve().parent
 TARGET = Path("flashhead_edge", "native", "_flashhead_edge.so")
 #: No -march: every file names its own instruction set, and the best that the processor has is chosen at run time.
-FLAGS = (
-    "-std=c++17 -O3 -DNDEBUG -fPIC -shared -fvisibility=hidden -fno-math-errno -ffp-contract=off -ffunction-sections"
-    " -static-libstdc++ -static-libgcc -Wl,-s,--gc-sections"
-).split()
+FLAGS = [
+    *("-std=c++17", "-O3", "-DNDEBUG", "-fno-math-errno", "-ffp-contract=off"),
+    *("-fPIC", "-shared", "-fvisibility=hidden", "-ffunction-sections"),
+    *("-static-libstdc++", "-static-libgcc", "-Wl,-s,--gc-sections"),
+]
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -34,7 +36,6 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         target = Path(self.root) / TARGET
         reason = compile_library(target)
         if reason is not None:
-            target.unlink(missing_ok=True)
             self.app.display_warning(f"flashhead_edge is built without its native library: {reason}")
             return
         build_data["artifacts"].append(TARGET.as_posix())
@@ -55,9 +56,8 @@ def compile_library(target: Path) -> str | None:
         return "FLASHHEAD_EDGE_NATIVE is 0"
     if sys.platform != "linux":
         return f"it is for Linux, this is {sys.platform}"
-    compiler = shlex.split(os.environ.get("CXX", "")) or [
-        path for path in (shutil.which(name) for name in ("c++", "g++", "clang++")) if path
-    ][:1]
+    found = (shutil.which(name) for name in ("c++", "g++", "clang++"))
+    compiler = shlex.split(os.environ.get("CXX", "")) or [path for path in found if path][:1]
     if not compiler:
         return "no C++ compiler was found (c++, g++, clang++, or the one that CXX names)"
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")

@@ -71,12 +71,13 @@ FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const float* scales, i
 // The best `count` of `rows` low-bit rows for every state, best first, and how far any other row can reach.
 //
 // With e = errors[r] >= |row - what its codes stand for| and norm the greatest length of any row that codes stand for,
-// the exact product of a row that is not returned is at most rest[b]: its low-bit product + e * |state|
-// + norm * (what rounding the state moved + the rounding of the sums here, at most (blocks + 24) * 2^-24 * |state|).
+// the exact product of a row is at most its reach: its low-bit product + e * |state| + norm * (what rounding the state
+// moved + the rounding of the sums here, at most (blocks + 24) * 2^-24 * |state|). rest[b] is the greatest reach of the
+// rows that are not returned.
 FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scales, int bits,
                                          const float* errors, const float* bias, float norm, int64_t rows,
                                          int64_t width, const float* states, int64_t batch, int64_t count,
-                                         int64_t* ids, float* products, float* rest) {
+                                         int64_t* ids, float* products, float* reaches, float* rest) {
   return Guard([&] {
     const int64_t blocks = (width + kBlock - 1) / kBlock;
     States prepared;
@@ -131,6 +132,7 @@ FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scal
         const bool there = i < static_cast<int64_t>(heaps[b].size());
         ids[b * count + i] = there ? heaps[b][i].row : -1;
         products[b * count + i] = there ? heaps[b][i].product : -INFINITY;
+        reaches[b * count + i] = there ? heaps[b][i].reach : -INFINITY;
       }
     }
   });

@@ -15,7 +15,7 @@ from flashhead_edge.export.head_graph import HeadTables
 from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
-from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.quantize import BLOCK_SIZE, quantize_rows
 from flashhead_edge.runtimes.reference import CENTROID_BITS
 
 ROW_DTYPES = {"fp16": "float16", "fp32": "float32"}
@@ -43,6 +43,7 @@ def write_head_data(
     num_probes: int,
     centroid_precision: str,
     cluster_precision: str,
+    low_bit_rows: str | None = None,
 ) -> WrittenHead:
     """Write ``head.onnx.data``.
 
@@ -53,6 +54,7 @@ def write_head_data(
         num_probes: P.
         centroid_precision: "int4", "int8" or "fp32".
         cluster_precision: "fp16" or "fp32".
+        low_bit_rows: "int8" or "int4" for a second copy of the rows in that precision, or None.
 
     Returns:
         References to everything written.
@@ -81,6 +83,9 @@ def write_head_data(
             scales = data.append("head.centroid_scales", quantized.scales)
         bias = data.append("head.centroid_bias", index.centroid_bias)
         offset = data.append("head.selection_offset", index.selection_offset)
+        codes_and_scales = None
+        if low_bit_rows is not None:
+            codes_and_scales = _append_low_bit_rows(data, head, order, CENTROID_BITS[low_bit_rows])
     tables = HeadTables(
         rows=rows,
         token_order=token_order,
@@ -94,6 +99,8 @@ def write_head_data(
         num_clusters=index.num_clusters,
         logit_scale=head.logit_scale,
         logit_softcap=head.logit_softcap,
+        low_bit_codes=codes_and_scales and codes_and_scales[0],
+        low_bit_scales=codes_and_scales and codes_and_scales[1],
     )
     return WrittenHead(tables, slots)
 
@@ -104,6 +111,24 @@ def write_embedding_data(folder: Path, rows: npt.NDArray[np.float32], cluster_pr
     with DataFile(folder / layout.EMBEDDING_DATA) as data:
         chunks = (_narrow(rows[i : i + _SLOTS_AT_ONCE], dtype) for i in range(0, len(rows), _SLOTS_AT_ONCE))
         return data.append_chunks(layout.EMBEDDING_ROWS, chunks, dtype=dtype, shape=rows.shape)
+
+
+def _append_low_bit_rows(
+    data: DataFile, head: LmHead, order: npt.NDArray[np.int32], bits: int
+) -> tuple[TensorRef, TensorRef]:
+    """Write codes and scales of all rows in the order of the slots, a few rows at a time."""
+    blocks = -(-head.hidden_size // BLOCK_SIZE)
+    scales: list[npt.NDArray[np.float32]] = []
+
+    def codes() -> Iterator[npt.NDArray[np.uint8]]:
+        for rows in _ordered_rows(head, order.ravel(), "float32"):
+            quantized = quantize_rows(rows.astype(np.float32, copy=False), bits)
+            scales.append(quantized.scales)
+            yield quantized.codes
+
+    shape = (*order.shape, blocks, BLOCK_SIZE * bits // 8)
+    written = data.append_chunks(layout.LOW_BIT_CODES, codes(), dtype="uint8", shape=shape)
+    return written, data.append_chunks(layout.LOW_BIT_SCALES, scales, dtype="float32", shape=shape[:3])
 
 
 def _ordered_rows(head: LmHead, order: npt.NDArray[np.int32], dtype: str) -> Iterator[npt.NDArray[np.generic]]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: Domain of the operators of the native library.
 NATIVE_DOMAIN = "flashhead_edge"
-#: Candidates that get exact logits where the table has low-bit rows. Among all rows of Gemma 3 270M in int4, the best 64 held the
-#: dense argmax in 600 of 600 states.
+#: Candidates that get exact logits where the table has low-bit rows. With int8 rows of Gemma 3 270M the token was, in
+#: 4,000 of 4,000 held-out states, that of scoring all opened rows exactly.
 NUM_RESCORED = 64
 
 

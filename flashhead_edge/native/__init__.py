@@ -1,7 +1,7 @@
 """The native library: kernels that ONNX Runtime and we call instead of standard operators, where it was compiled.
 
-It is an optional part of the wheel (see docs/native.md). Everything works without it, on the graphs of standard operators;
-``FLASHHEAD_EDGE_NATIVE=0`` in the environment turns it off.
+It is an optional part of the wheel (see docs/native.md). Everything works without it, on the graphs of standard
+operators; ``FLASHHEAD_EDGE_NATIVE=0`` in the environment turns it off.
 """
 
 from __future__ import annotations

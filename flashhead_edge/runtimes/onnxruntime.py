@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.runtimes.base import HeadOutput, HeadShape
+from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
 
 
@@ -46,8 +47,8 @@ class OnnxRuntimeHead:
     def from_bundle(
         cls, bundle: Bundle, *, threads: int | None = None, providers: Sequence[str] = (CPU_PROVIDER,)
     ) -> OnnxRuntimeHead:
-        """Open the head of a bundle."""
-        graph = bundle.file(bundle.graph("head").file)
+        """Open the head of a bundle, on the native library where it is usable."""
+        graph = choose_graph(bundle, "head", providers)
         return cls(graph, HeadShape.of_bundle(bundle.manifest), threads=threads, providers=providers)
 
     def run(self, hidden_states: npt.NDArray[np.float32]) -> HeadOutput:

@@ -34,8 +34,8 @@ def open_session(
     Raises:
         OptionalDependencyError: ONNX Runtime is not installed.
         OptionError: ``threads`` is not positive or no provider is named.
-        RuntimeUnavailableError: A provider is not in this build or did not start, or the graph needs the native library and
-            that is not there.
+        RuntimeUnavailableError: A provider is not in this build or did not start, or the graph needs the native library
+            and that is not there.
         BundleError: ONNX Runtime refuses the graph.
     """
     try:
