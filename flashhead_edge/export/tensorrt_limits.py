@@ -6,7 +6,8 @@ from flashhead_edge.errors import OptionError
 
 #: Greatest k of TensorRT's TopK layer.
 MOST_PROBES = 3840
-#: Numbers that a TensorRT tensor can have, also one that fusing never writes.
+#: Numbers that a tensor can have, also one that fusing never writes: TensorRT 8.6 and 10.0.1 refuse more
+#: (https://github.com/NVIDIA/TensorRT/issues/3815); TensorRT for RTX 1.7 builds it, but nobody has run that.
 MOST_NUMBERS = (1 << 31) - 1
 
 
