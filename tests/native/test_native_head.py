@@ -1,0 +1,268 @@
+"""The native head against the oracle, against the portable graph, and against its own definition, on all kernels."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from flashhead_edge import layout
+from flashhead_edge.lm_head import LmHead
+from flashhead_edge.runtimes.base import HeadOutput
+from flashhead_edge.runtimes.reference import ReferenceHead
+from tests.native.tiny_native import greedy_of, native_and_portable
+from tests.tiny_heads import (
+    by_token,
+    dense_logits,
+    random_head,
+    random_index,
+    random_states,
+    rounded,
+    table_bias,
+    table_rows,
+)
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bias": {"bias": True},
+    "all": {"bias": True, "logit_scale": 2.5, "logit_softcap": 30.0},
+}
+NO_TOKEN = 1 << 30
+_LOOSE = settings(
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def fresh(folder: Path) -> Path:
+    return folder / str(len(list(folder.iterdir())))
+
+
+def check_equal(found: HeadOutput, expected: HeadOutput, vocab: int) -> None:
+    np.testing.assert_array_equal(np.sort(found.candidate_ids), np.sort(expected.candidate_ids))
+    np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+    np.testing.assert_allclose(found.cluster_scores, expected.cluster_scores, rtol=1e-4, atol=2e-5)
+    logits, wanted = (by_token(o.candidate_ids, o.candidate_logits, vocab) for o in (found, expected))
+    np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=2e-5)
+    np.testing.assert_array_equal(np.isneginf(found.candidate_logits), found.candidate_ids < 0)
+
+
+@_LOOSE
+@given(data=st.data())
+def test_it_equals_the_oracle_on_any_shape(tmp_path: Path, kernels: str, data: st.DataObject) -> None:
+    vocab = data.draw(st.integers(40, 300), "V")
+    width = data.draw(st.integers(1, 200), "H")
+    size = data.draw(st.integers(1, 40), "C")
+    probes = data.draw(st.integers(1, -(-vocab // size)), "P")
+    batch = data.draw(st.integers(1, 32), "B")
+    always = tuple(sorted(data.draw(st.sets(st.integers(0, vocab - 1), max_size=20), "always")))
+    features = data.draw(st.sampled_from(list(FEATURES.values())), "features")
+    rows = data.draw(st.sampled_from(["float32", "float16"]), "rows")
+    head = random_head(vocab, width, seed=vocab, **features)
+    index = random_index(head, size, always=always, seed=width)
+    states = random_states(batch, width, seed=probes)
+    oracle = ReferenceHead(
+        index,
+        table_rows(head, index, rows),
+        probes,
+        row_bias=table_bias(head, index),
+        logit_scale=head.logit_scale,
+        logit_softcap=head.logit_softcap,
+    )
+    native, _ = native_and_portable(fresh(tmp_path), head, index, probes, rows=rows)
+    check_equal(native.run(states), oracle.run(states), vocab)
+
+
+@_LOOSE
+@given(data=st.data())
+def test_low_precision_centroids_score_what_their_codes_stand_for(
+    tmp_path: Path, kernels: str, data: st.DataObject
+) -> None:
+    """Closer than the portable graph's, which rounds states to 8 bits: these are rounded to 16."""
+    vocab = data.draw(st.integers(40, 300), "V")
+    width = data.draw(st.integers(1, 300), "H")
+    precision = data.draw(st.sampled_from(["int4", "int8"]), "precision")
+    batch = data.draw(st.integers(1, 9), "B")
+    head = random_head(vocab, width, seed=width)
+    index = random_index(head, 4, seed=vocab)
+    states = random_states(batch, width, seed=batch)
+    native, _ = native_and_portable(fresh(tmp_path), head, index, 5, centroids=precision)
+    oracle = ReferenceHead(index, table_rows(head, index), 5, centroid_precision=precision)
+    found, expected = native.run(states), oracle.run(states)
+    errors = np.abs(found.cluster_scores - expected.cluster_scores).max(axis=1)
+    np.testing.assert_array_less(errors, np.linalg.norm(states, axis=1) * 2e-4 + 1e-6)
+    opened = np.argsort(-(found.cluster_scores + index.selection_offset), axis=1, kind="stable")[:, :5]
+    for ids, clusters in zip(found.candidate_ids, opened, strict=True):
+        assert sorted(ids) == sorted(index.token_order[clusters].ravel())
+    np.testing.assert_array_equal(found.token_ids, greedy_of(found.candidate_ids, found.candidate_logits))
+
+
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES.keys())
+@pytest.mark.parametrize(("centroids", "rows"), [*itertools.product(("int8", "int4"), ("float32", "float16"))])
+def test_it_chooses_the_token_of_the_portable_graph(
+    tmp_path: Path, kernels: str, centroids: str, rows: str, features: dict[str, Any]
+) -> None:
+    head = random_head(997, 96, seed=3, **features)
+    index = random_index(head, 16, always=(0, 5, 77), seed=3)
+    native, portable = native_and_portable(tmp_path / "b", head, index, 40, centroids=centroids, rows=rows)
+    states = random_states(32, 96)
+    found, expected = native.run(states), portable.run(states)
+    # Rounding may exchange the last clusters; with 40 of 63 open the best token is in neither.
+    np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+    ours, theirs = (by_token(o.candidate_ids, o.candidate_logits, 997) for o in (found, expected))
+    both = ~np.isnan(ours) & ~np.isnan(theirs)
+    assert both.mean() > 0.6
+    np.testing.assert_allclose(ours[both], theirs[both], rtol=1e-4, atol=2e-5)
+
+
+def test_a_batch_is_its_rows_bit_for_bit(tmp_path: Path, kernels: str) -> None:
+    """However states share opened clusters, each is scored by the same instructions."""
+    head = random_head(300, 72, bias=True, logit_softcap=20.0)
+    index = random_index(head, 8, always=(1, 2))
+    native, _ = native_and_portable(tmp_path / "b", head, index, 9, centroids="int4", rows="float16", low_bits=8)
+    states = random_states(70, 72)
+    alone = [native.run(states[i : i + 1]) for i in range(70)]
+    for batch in (1, 2, 3, 4, 5, 8, 31, 32, 70):
+        for found, *parts in zip(native.run(states[:batch]), *alone[:batch], strict=True):
+            np.testing.assert_array_equal(found, np.concatenate(parts))
+
+
+def test_ties_go_to_the_lowest_cluster_and_the_lowest_id(tmp_path: Path, kernels: str) -> None:
+    head = LmHead(np.zeros((64, 32), np.float32))
+    index = random_index(head, 4)
+    index.selection_offset[:] = 0
+    native, _ = native_and_portable(tmp_path / "b", head, index, 3)
+    output = native.run(random_states(2, 32))
+    for ids, token in zip(output.candidate_ids, output.token_ids, strict=True):
+        assert ids.tolist() == index.token_order[:3].ravel().tolist()
+        assert token == min(i for i in ids if i >= 0)
+
+
+@pytest.mark.parametrize("low_bits", [None, 4, 8])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e-40, 0.0])
+def test_states_beyond_numbers_harm_nobody_else(
+    tmp_path: Path, kernels: str, value: float, low_bits: int | None
+) -> None:
+    head = random_head(200, 40)
+    index = random_index(head, 8)
+    native, portable = native_and_portable(
+        tmp_path / "b", head, index, 6, centroids="int8", rows="float16", low_bits=low_bits, num_rescored=8
+    )
+    states = random_states(3, 40)
+    expected = native.run(states[[0, 2]])
+    states[1] = value
+    found = native.run(states)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours[[0, 2]], theirs)
+    if np.isnan(value):
+        assert found.token_ids[1] == portable.run(states).token_ids[1] == NO_TOKEN
+    ids = found.candidate_ids[1]
+    assert len(set(ids[ids >= 0])) == (ids >= 0).sum()
+
+
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES.keys())
+@pytest.mark.parametrize(("bits", "rows"), [*itertools.product((4, 8), ("float32", "float16"))])
+def test_low_bit_rows_choose_and_exact_rows_decide(
+    tmp_path: Path, kernels: str, bits: int, rows: str, features: dict[str, Any]
+) -> None:
+    head = random_head(600, 104, seed=5, **features)
+    index = random_index(head, 16, always=(0, 9), seed=5)
+    states = random_states(17, 104)
+    two, _ = native_and_portable(tmp_path / "two", head, index, 12, rows=rows)
+    three, _ = native_and_portable(tmp_path / "three", head, index, 12, rows=rows, low_bits=bits, num_rescored=40)
+    exact, found = two.run(states), three.run(states)
+    np.testing.assert_array_equal(found.candidate_ids, exact.candidate_ids)
+    np.testing.assert_array_equal(found.cluster_scores, exact.cluster_scores)
+    np.testing.assert_array_equal(found.token_ids, exact.token_ids)  # 40 of some 200 hold the best even in int4
+    np.testing.assert_array_equal(found.token_ids, greedy_of(found.candidate_ids, found.candidate_logits))
+    np.testing.assert_array_equal(np.isneginf(found.candidate_logits), found.candidate_ids < 0)
+    same = (found.candidate_logits == exact.candidate_logits) & (found.candidate_ids >= 0)
+    assert (same.sum(axis=1) >= 40).all()
+    dense = dense_logits(rounded(head, rows), states)
+    for b in range(17):
+        near = found.candidate_ids[b][same[b]]
+        np.testing.assert_allclose(found.candidate_logits[b][same[b]], dense[b][near], rtol=1e-4, atol=2e-5)
+    real = found.candidate_ids >= 0
+    error = np.abs(found.candidate_logits[real] - exact.candidate_logits[real]).max()
+    assert 0 < error < (0.05 if bits == 8 else 0.8) * abs(head.logit_scale) * 3
+
+
+def test_rescoring_all_candidates_is_the_exact_head(tmp_path: Path, kernels: str) -> None:
+    head = random_head(90, 40)
+    index = random_index(head, 4)
+    exact, _ = native_and_portable(tmp_path / "a", head, index, 4)
+    all_rescored, _ = native_and_portable(tmp_path / "b", head, index, 4, low_bits=4, num_rescored=16)
+    states = random_states(5, 40)
+    for found, expected in zip(all_rescored.run(states), exact.run(states), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_of_the_caller_share_a_session(tmp_path: Path) -> None:
+    head = random_head(400, 64)
+    index = random_index(head, 8)
+    native, _ = native_and_portable(tmp_path / "b", head, index, 9, centroids="int8", low_bits=8, num_rescored=8)
+    states = [random_states(1 + i, 64, seed=i) for i in range(6)]
+    expected = [native.run(part) for part in states]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(40):
+            found = native.run(states[i])
+            if not all(np.array_equal(a, b) for a, b in zip(found, expected[i], strict=True)):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def break_graph(folder: Path, change: Any) -> None:
+    model = onnx.load(folder / layout.NATIVE_HEAD_GRAPH, load_external_data=False)
+    change(model.graph)
+    onnx.save(model, folder / layout.NATIVE_HEAD_GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("num_probes", 0), ("num_probes", 26), ("num_rescored", 0), ("num_probes", -1)]
+)
+def test_a_graph_that_does_not_fit_its_tables_is_refused(tmp_path: Path, attribute: str, value: int) -> None:
+    head = random_head(100, 32)
+    index = random_index(head, 4)
+    folder = tmp_path / "b"
+    native, _ = native_and_portable(folder, head, index, 4, low_bits=8)
+
+    def change(graph: onnx.GraphProto) -> None:
+        next(a for a in graph.node[0].attribute if a.name == attribute).i = value
+
+    break_graph(folder, change)
+    broken = type(native)(folder / layout.NATIVE_HEAD_GRAPH, native.shape)
+    with pytest.raises(failures.InvalidArgument, match="TwoStageHead"):
+        broken.run(random_states(1, 32))
+
+
+@pytest.mark.parametrize("name", ["head.centroid_bias", layout.TOKEN_ORDER, layout.LOW_BIT_SCALES, "head.centroids"])
+def test_a_table_of_another_shape_is_refused(tmp_path: Path, name: str) -> None:
+    head = random_head(100, 32)
+    folder = tmp_path / "b"
+    native, _ = native_and_portable(folder, head, random_index(head, 4), 4, centroids="int8", low_bits=8)
+
+    def change(graph: onnx.GraphProto) -> None:
+        tensor = next(t for t in graph.initializer if t.name == name)
+        tensor.dims[0] -= 1
+        length = next(e for e in tensor.external_data if e.key == "length")
+        length.value = str(int(length.value) * tensor.dims[0] // (tensor.dims[0] + 1))
+
+    break_graph(folder, change)
+    broken = type(native)(folder / layout.NATIVE_HEAD_GRAPH, native.shape)
+    with pytest.raises(failures.InvalidArgument, match="TwoStageHead"):
+        broken.run(random_states(1, 32))
