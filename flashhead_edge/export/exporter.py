@@ -8,8 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import BodyExportError
@@ -29,6 +27,7 @@ from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.special_tokens import special_token_ids
 from flashhead_edge.export.tensorrt_dense import write_tensorrt_dense_head
 from flashhead_edge.export.tensorrt_head import write_tensorrt_head
+from flashhead_edge.export.tensorrt_states import best_state_bound
 from flashhead_edge.export.tokenizer_files import save_tokenizer
 from flashhead_edge.files import check_free_space, new_folder
 from flashhead_edge.index.build import build_index
@@ -130,7 +129,7 @@ class _Export:
         self._save_head(native_head_graph(written.tables), layout.NATIVE_HEAD_GRAPH)
         tensorrt = {}
         if options.target != "ort":
-            tensorrt = self._write_tensorrt(written, index, float(np.abs(calibration.states.hidden).max()))
+            tensorrt = self._write_tensorrt(written, index, best_state_bound(calibration.states.hidden))
         save_tokenizer(self._source, self._folder, tokenizer=load()[1] if load.cache_info().currsize else None)
         body = None
         if options.body_precision is not None:

@@ -98,7 +98,7 @@ class ExportOptions:
         """Options of the head for TensorRT.
 
         Args:
-            state_bound: Greatest magnitude in the calibration states, once they are known.
+            state_bound: How far int8 states reach, once calibration states are known.
 
         Raises:
             OptionError: TensorRT cannot have it so.

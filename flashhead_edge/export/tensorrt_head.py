@@ -35,7 +35,7 @@ class TensorRtOptions:
         cluster_precision: Of stage 2, one of :data:`CLUSTER_PRECISIONS`.
         max_batch: Greatest batch of an engine; from 16 on, stage 1 is a matrix product and engines are tuned for that.
         weight_inputs: Whether weights are inputs of the graph.
-        state_bound: Magnitude that states reach; only int8 centroids in a matrix product need it.
+        state_bound: Magnitude that int8 states reach; only int8 centroids in a matrix product need it.
     """
 
     centroid_precision: RowPrecision = "int8"

@@ -25,14 +25,13 @@ from flashhead_edge.export.tensorrt_head import (
     write_tensorrt_head,
 )
 from flashhead_edge.export.tensorrt_limits import MOST_NUMBERS, MOST_PROBES, check_limits
-from flashhead_edge.export.tensorrt_rows import Rows
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.manifest import BatchProfile, TensorRtRecord
 from flashhead_edge.runtimes.base import HeadOutput, HeadShape
 from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
 from flashhead_edge.runtimes.reference import ReferenceHead
-from tests.tensorrt_oracle import stored_rows
+from tests.tensorrt_oracle import written_rows
 from tests.tiny_heads import by_token, random_head, random_index, random_states, table_bias, write_tables
 
 VOCAB, WIDTH, SIZE, PROBES, ALWAYS = 301, 64, 8, 5, (0, 7, 300)
@@ -52,32 +51,13 @@ def write(folder: Path, head: LmHead, index: HeadIndex, options: TensorRtOptions
     return tables, record
 
 
-def stored(folder: Path, name: str, precision: str, tables: HeadTables) -> np.ndarray:
-    """Rows of the written graph."""
-    proto = {tensor.name: tensor for tensor in load_graph(folder / NAME).graph.initializer}
-
-    def reference(key: str) -> TensorRef | None:
-        if key not in proto:
-            return None
-        where = {entry.key: entry.value for entry in proto[key].external_data}
-        kind = onnx.TensorProto.DataType.Name(proto[key].data_type).lower()
-        kind = {"float": "float32"}.get(kind, kind)
-        return TensorRef(
-            key, kind, tuple(proto[key].dims), where["location"], int(where["offset"]), int(where["length"])
-        )
-
-    codes = reference(name)
-    if codes is None:
-        return np.array(tables.rows.read(folder)).astype(np.float32)
-    return stored_rows(folder, Rows(precision, codes, reference(f"{name}.scales")))  # type: ignore[arg-type]
-
-
 def oracle(folder: Path, head: LmHead, index: HeadIndex, tables: HeadTables, options: TensorRtOptions) -> ReferenceHead:
     """The reference on the numbers that the graph stores."""
-    centroids = stored(folder, "head.tensorrt.centroids", options.centroid_precision, tables)
+    centroids = written_rows(folder / NAME, "head.tensorrt.centroids", options.centroid_precision)
+    rows = written_rows(folder / NAME, "head.tensorrt.rows", options.cluster_precision)
     return ReferenceHead(
         replace(index, centroids=centroids),
-        stored(folder, "head.tensorrt.rows", options.cluster_precision, tables),
+        np.array(tables.rows.read(folder)).astype(np.float32) if rows is None else rows,
         PROBES,
         row_bias=table_bias(head, index),
         logit_scale=head.logit_scale,
