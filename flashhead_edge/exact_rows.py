@@ -66,7 +66,8 @@ class ExactRows:
             [N] float32, after scale and soft-cap.
         """
         place, slot = np.divmod(self.index.slot_of_token[token_ids], self.index.cluster_size)
-        products = self._rows[place, slot].astype(np.float32) @ hidden_state
+        # Not a BLAS product: its threads would wait for ONNX Runtime's, which spin between steps.
+        products = np.einsum("nh,h->n", self._rows[place, slot].astype(np.float32), hidden_state)
         if self._bias is not None:
             products = products + self._bias[place, slot]
         return self._activate(products)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
+from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.errors import OptionError, did_you_mean
 from flashhead_edge.sampling import Sampler, SamplingOptions
 from flashhead_edge.stopping import StopStrings
@@ -30,6 +31,7 @@ class GenerationKeywords(TypedDict, total=False):
     chat: bool
     logprobs: bool
     top_logprobs: int
+    context_candidates: int
     temperature: float
     top_k: int
     top_p: float
@@ -56,6 +58,7 @@ class GenerationOptions:
         chat: Send the prompt through the model's chat template, as a user's message.
         logprobs: Record the log-probability of every chosen token.
         top_logprobs: Record this many of the likeliest tokens at every step, with their log-probabilities.
+        context_candidates: Positions whose likeliest tokens stay candidates of the two-stage head; 0 is none.
     """
 
     max_new_tokens: int = 128
@@ -64,14 +67,16 @@ class GenerationOptions:
     chat: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
+    context_candidates: int = 64
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise OptionError(
                 "The number of new tokens is out of range.", found=self.max_new_tokens, expected="1 or more"
             )
-        if self.top_logprobs < 0:
-            raise OptionError("top_logprobs is out of range.", found=self.top_logprobs, expected="0 or more")
+        for name in ("top_logprobs", "context_candidates"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} is out of range.", found=getattr(self, name), expected="0 or more")
 
     @classmethod
     def of(cls, **keywords: Any) -> GenerationOptions:
@@ -207,14 +212,17 @@ class GenerationStream(Iterator[str]):
         end_ids = self._generator.bundle.manifest.eos_token_ids
         sampler = Sampler(options.sampling, end_ids=end_ids)
         wants_logprobs = options.logprobs or options.top_logprobs
+        context = ContextCandidates(options.context_candidates) if options.context_candidates else None
         vocabulary = None
-        if wants_logprobs or sampler.changes_scores or not options.sampling.is_greedy:
+        if wants_logprobs or context or sampler.changes_scores or not options.sampling.is_greedy:
             vocabulary = self._generator.vocabulary
         decoder.reset(positions=len(self._prompt_ids) + options.max_new_tokens)
         fed = self._prompt_ids
         for count in range(options.max_new_tokens):
             output = decoder.step(np.array([fed], dtype=np.int64))
             scores = TokenScores(output.head, output.hidden_states[0], vocabulary=vocabulary)
+            if context is not None and vocabulary is not None:
+                context.process(scores, self._prompt_ids, self._token_ids)
             token_id = sampler.choose(scores, self._prompt_ids, self._token_ids)
             self._last = time.perf_counter()
             self._token_ids.append(token_id)

@@ -170,5 +170,5 @@ def _places(scores: TokenScores, token_ids: Sequence[int] | npt.NDArray[np.int64
     """Where tokens stand, scoring them first; those that cannot come are left out."""
     ids = np.unique(np.asarray(token_ids, dtype=np.int64))
     if not scores.has_rest:
-        ids = ids[np.isin(ids, scores.ids)]
+        ids = ids[scores.contains(ids)]
     return scores.places(ids)

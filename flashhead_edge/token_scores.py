@@ -65,6 +65,7 @@ class TokenScores:
         self._has_rest = vocabulary is not None
         self._closed: dict[float, _Float64] = {}
         self._opened_later: list[int] = []
+        self._place: npt.NDArray[np.int32] | None = None
         self._candidates = len(self.ids)
 
     @property
@@ -80,7 +81,7 @@ class TokenScores:
         """
         if self._vocabulary is None or not self._has_rest:
             return
-        missing = token_ids[~np.isin(token_ids, self.ids)]
+        missing = token_ids[~self.contains(token_ids)]
         if len(missing):
             self._add(missing, self._vocabulary.rows.token_logits(self._hidden_state, missing))
 
@@ -93,7 +94,7 @@ class TokenScores:
         if self._vocabulary is None or not self._has_rest or not len(clusters):
             return
         ids, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, clusters)
-        new = ~np.isin(ids, self.ids)
+        new = ~self.contains(ids)
         self._add(ids[new], logits[new])
         self._opened_later.extend(clusters.tolist())
 
@@ -107,9 +108,17 @@ class TokenScores:
             [n] int64.
         """
         self.include(token_ids)
-        places = np.flatnonzero(np.isin(self.ids, token_ids))
-        order = np.argsort(self.ids[places])
-        return np.asarray(places[order[np.searchsorted(self.ids[places], token_ids, sorter=order)]])
+        return self._places()[token_ids].astype(np.int64)
+
+    def contains(self, token_ids: _Int64) -> npt.NDArray[np.bool_]:
+        """Whether tokens have exact logits, [n] bool.
+
+        Args:
+            token_ids: Any ids of the vocabulary, [n] int64.
+        """
+        place = self._places()
+        known = token_ids < len(place)
+        return np.asarray(known & (place[np.where(known, token_ids, 0)] >= 0))
 
     def restrict(self, token_ids: _Int64) -> None:
         """Leave these tokens only; all of them are scored exactly.
@@ -119,6 +128,7 @@ class TokenScores:
         """
         places = self.places(token_ids)
         self.ids, self.logits = self.ids[places], self.logits[places]
+        self._place = None
         self._has_rest = False
 
     def drop_rest(self) -> None:
@@ -159,7 +169,7 @@ class TokenScores:
         Args:
             token_ids: Distinct ids, [n] int64.
         """
-        missing = token_ids[~np.isin(token_ids, self.ids)]
+        missing = token_ids[~self.contains(token_ids)]
         if len(missing) and self._vocabulary is not None:
             self.open_clusters(np.unique(self._vocabulary.cluster_of_token[missing]).astype(np.int64))
         logits = self.logits[self.places(token_ids)].astype(np.float64)
@@ -203,7 +213,7 @@ class TokenScores:
         """Draw in a closed cluster, or None where its estimate was too high this time."""
         assert self._vocabulary is not None
         ids, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, np.array([cluster]))
-        other = ~np.isin(ids, self.ids[self._vocabulary.cluster_of_token[self.ids] == cluster])
+        other = ~self.contains(ids)
         mass = np.cumsum(np.exp((logits[other].astype(np.float64) - highest) / temperature))
         if not len(mass):
             return None
@@ -213,8 +223,20 @@ class TokenScores:
         place = int(np.searchsorted(mass, random.random() * mass[-1], side="right"))
         return int(ids[other][min(place, len(mass) - 1)])
 
+    def _places(self) -> npt.NDArray[np.int32]:
+        """Place of every token in :attr:`ids`, -1 for those that are not there: a table is quicker than searching."""
+        if self._place is None:
+            size = int(self.ids.max(initial=0)) + 1
+            if self._vocabulary is not None:
+                size = self._vocabulary.rows.index.vocab_size
+            self._place = np.full(size, -1, dtype=np.int32)
+            self._place[self.ids] = np.arange(len(self.ids), dtype=np.int32)
+        return self._place
+
     def _add(self, ids: _Int64, logits: _Float32) -> None:
         """Append tokens with exact logits."""
+        if self._place is not None:
+            self._place[ids] = np.arange(len(self.ids), len(self.ids) + len(ids))
         self.ids = np.concatenate([self.ids, ids])
         self.logits = np.concatenate([self.logits, logits])
         self._closed.clear()
