@@ -21,10 +21,12 @@ from flashhead_edge import Bundle, FlashHeadError, Generator, export_bundle, lay
 from flashhead_edge.errors import CalibrationError, ExportError, OptionError, WeightError
 from flashhead_edge.export.models import load_model
 from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.export.plan import plan_export
 from flashhead_edge.export.sources import resolve_source
 from flashhead_edge.export.state_files import save_states
 from flashhead_edge.export.states import HiddenStates
 from flashhead_edge.index.build import IndexOptions
+from flashhead_edge.lm_head import LmHead
 from flashhead_edge.runtimes import open_head
 from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
 
@@ -78,6 +80,87 @@ def test_a_head_for_tensorrt_shares_the_table(target: str, tiny_folder: Any, sta
     same = np.isclose(found.cluster_scores, expected.cluster_scores, atol=0.05, rtol=0.05).mean()
     assert same > 0.95  # both round the centroids to int8, each in its way
     assert (found.token_ids == expected.token_ids).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("centroids", "rows", "portable"),
+    [("int4", "fp16", "int4"), ("fp8", "int8", "int8"), ("fp16", "fp8", "fp32"), ("fp32", "fp32", "fp32")],
+)
+def test_precisions_of_the_head_for_tensorrt(
+    centroids: str, rows: str, portable: str, tiny_folder: Any, states_file: Path, tmp_path: Path
+) -> None:
+    """They are the ones asked for; head.onnx has the next that is not coarser."""
+    options = head_only(states_file, target="all", centroid_precision=centroids, cluster_precision=rows)
+    manifest = export_bundle(tiny_folder("llama"), tmp_path / "bundle", options).manifest
+    record = manifest.graphs["head_tensorrt"].tensorrt
+    assert record is not None
+    assert (record.centroid_precision, record.cluster_precision) == (centroids, rows)
+    assert (record.form, record.batch.most, record.weights) == ("reduce", 8, {})
+    assert manifest.index.centroid_precision == portable
+    assert manifest.index.cluster_precision == ("fp32" if rows == "fp32" else "fp16")
+    assert manifest.graphs["head"].tensorrt is None
+    assert "dense_tensorrt" not in manifest.graphs
+
+
+def test_a_dense_head_for_tensorrt_and_a_large_batch(tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:
+    """int8 is rounded with the calibration's bound in both."""
+    options = head_only(states_file, target="tensorrt", tensorrt_dense="int8", tensorrt_max_batch=32)
+    bundle = export_bundle(tiny_folder("llama"), tmp_path / "bundle", options)
+    records = [bundle.manifest.graphs[name].tensorrt for name in ("head_tensorrt", "dense_tensorrt")]
+    assert [(record.form, record.batch.tuned) for record in records if record] == [("matmul", 32)] * 2
+    assert layout.TENSORRT_DENSE_GRAPH in bundle.manifest.files
+
+
+def test_weights_of_the_head_for_tensorrt_are_in_listed_files(
+    tiny_folder: Any, states_file: Path, tmp_path: Path
+) -> None:
+    options = head_only(states_file, target="tensorrt", tensorrt_weight_inputs=True)
+    manifest = export_bundle(tiny_folder("llama"), tmp_path / "bundle", options).manifest
+    graph = manifest.graphs["head_tensorrt"]
+    assert graph.tensorrt is not None
+    assert graph.inputs == ["hidden_states", *graph.tensorrt.weights]
+    assert graph.tensorrt.weights[layout.ROWS] == manifest.tables[layout.ROWS]
+    for place in graph.tensorrt.weights.values():
+        assert place.offset + place.length <= manifest.files[place.file].bytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"centroid_precision": "fp8"}, "Only TensorRT has the centroid precision 'fp8'"),
+        ({"cluster_precision": "int8"}, "Only TensorRT has the cluster precision 'int8'"),
+        ({"tensorrt_dense": "fp16"}, "need a head for TensorRT"),
+        ({"tensorrt_max_batch": 4}, "need a head for TensorRT"),
+        ({"tensorrt_weight_inputs": True}, "need a head for TensorRT"),
+        ({"target": "tensorrt", "cluster_precision": "int4"}, "There is no cluster precision 'int4' for TensorRT"),
+        ({"target": "all", "centroid_precision": "int-8"}, "did you mean 'int8'"),
+        ({"target": "all", "tensorrt_dense": "fp-16"}, "did you mean 'fp16'"),
+        ({"target": "tensorrtt"}, "did you mean 'tensorrt'"),
+    ],
+)
+def test_choices_that_only_tensorrt_has_or_that_nobody_has(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        ExportOptions(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"tensorrt_max_batch": 1 << 22}, "more numbers than a tensor"), ({"num_probes": 3841}, "open this many")],
+)
+def test_limits_of_tensorrt_are_found_before_clustering(
+    changes: dict[str, Any], message: str, tiny_folder: Any, states_file: Path
+) -> None:
+    model = resolve_source(str(tiny_folder("llama")))
+    head = LmHead(np.zeros((40_000, 64), np.float32))
+    options = head_only(states_file, target="all", **changes)
+    with pytest.raises(OptionError, match=message):
+        plan_export(model, head, options)
+    with pytest.raises(OptionError, match="hidden size in int4"):
+        plan_export(
+            model,
+            LmHead(np.zeros((4000, 100), np.float32)),
+            head_only(states_file, target="all", centroid_precision="int4"),
+        )
 
 
 def test_tied_bundle_holds_the_table_once(tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:

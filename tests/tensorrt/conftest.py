@@ -45,7 +45,7 @@ class Builder:
         rtx, logger = self._rtx, self._logger
         logger.lines.clear()
         builder = rtx.Builder(logger)
-        network = builder.create_network(0)
+        network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = rtx.OnnxParser(network, logger)
         if not parser.parse_from_file(str(graph)):
             return Built(None, 0, "\n".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
