@@ -16,6 +16,7 @@ from flashhead_edge.export.tensorrt_dense import dense_tensorrt_graph
 from flashhead_edge.export.tensorrt_graph import tensorrt_graph
 from flashhead_edge.export.tensorrt_head import TensorRtOptions
 from flashhead_edge.export.tensorrt_rows import CODE_TYPES, RowPrecision, Rows, int4_block
+from flashhead_edge.export.tensorrt_states import Int8States
 from flashhead_edge.export.tensorrt_weights import weights_as_inputs
 
 BITS = {"int4": 4, "float8e4m3fn": 8}
@@ -93,7 +94,9 @@ def two_stage(folder: Path, shape: Shape, options: TensorRtOptions, *, inputs: s
         logit_scale=1.0,
         logit_softcap=None,
     )
-    model = tensorrt_graph(tables, centroids, rows, form=options.form, state_bound=20.0)
+    model = tensorrt_graph(
+        tables, centroids, rows, form=options.form, int8_states=Int8States(20.0, np.ones(shape.width, np.float32))
+    )
     if inputs == "all":
         weights_as_inputs(model)
     elif inputs == "rows":
@@ -107,7 +110,7 @@ def dense(folder: Path, shape: Shape, precision: RowPrecision) -> Path:
     rows = SparseFile(folder / "sparse.data").rows(
         "head.dense.rows", (shape.vocab, shape.width), precision, block_scales="float16"
     )
-    model = dense_tensorrt_graph(rows, None, state_bound=20.0)
+    model = dense_tensorrt_graph(rows, None, int8_states=Int8States(20.0, np.ones(shape.width, np.float32)))
     if precision == "fp16":
         as_input(model, "head.dense.rows")
     save_graph(model, folder / "dense.onnx")

@@ -8,6 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import BodyExportError
@@ -27,7 +30,7 @@ from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.special_tokens import special_token_ids
 from flashhead_edge.export.tensorrt_dense import write_tensorrt_dense_head
 from flashhead_edge.export.tensorrt_head import write_tensorrt_head
-from flashhead_edge.export.tensorrt_states import best_state_bound
+from flashhead_edge.export.tensorrt_states import fit_int8_states
 from flashhead_edge.export.tokenizer_files import save_tokenizer
 from flashhead_edge.files import check_free_space, new_folder
 from flashhead_edge.index.build import build_index
@@ -129,7 +132,7 @@ class _Export:
         self._save_head(native_head_graph(written.tables), layout.NATIVE_HEAD_GRAPH)
         tensorrt = {}
         if options.target != "ort":
-            tensorrt = self._write_tensorrt(written, index, best_state_bound(calibration.states.hidden))
+            tensorrt = self._write_tensorrt(written, index, calibration.states.hidden)
         save_tokenizer(self._source, self._folder, tokenizer=load()[1] if load.cache_info().currsize else None)
         body = None
         if options.body_precision is not None:
@@ -153,9 +156,11 @@ class _Export:
         save_graph(graph, self._folder / name)
         check_graph(self._folder / name)
 
-    def _write_tensorrt(self, written: WrittenHead, index: HeadIndex, state_bound: float) -> dict[str, TensorRtRecord]:
+    def _write_tensorrt(
+        self, written: WrittenHead, index: HeadIndex, states: npt.NDArray[np.float32]
+    ) -> dict[str, TensorRtRecord]:
         """Write the head for TensorRT over the same table, and the dense one if it was asked for, by file name."""
-        options = self._options.tensorrt(state_bound)
+        options = self._options.tensorrt(fit_int8_states(states, index.centroids))
         name = layout.TENSORRT_HEAD_GRAPH
         records = {name: write_tensorrt_head(self._folder, written.tables, index, options, name=name)}
         if self._options.tensorrt_dense is not None:
@@ -166,7 +171,7 @@ class _Export:
                 self._options.tensorrt_dense,  # type: ignore[arg-type]  # checked with the options
                 name=name,
                 max_batch=options.max_batch,
-                state_bound=state_bound,
+                int8_states=fit_int8_states(states, self._head.rows),
             )
         for file in records:
             check_graph(self._folder / file)

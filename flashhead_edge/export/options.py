@@ -9,6 +9,7 @@ from flashhead_edge.export.calibration import BUILTIN
 from flashhead_edge.export.tensorrt_dense import DENSE_PRECISIONS
 from flashhead_edge.export.tensorrt_head import TensorRtOptions
 from flashhead_edge.export.tensorrt_rows import check_precision
+from flashhead_edge.export.tensorrt_states import Int8States
 from flashhead_edge.index.build import IndexOptions
 
 CENTROID_PRECISIONS = ("int4", "int8", "fp32")
@@ -94,11 +95,11 @@ class ExportOptions:
         """Precision of the table of rows in ``head.onnx.data``."""
         return _PORTABLE["cluster"].get(self.cluster_precision, self.cluster_precision)
 
-    def tensorrt(self, state_bound: float | None = None) -> TensorRtOptions:
+    def tensorrt(self, int8_states: Int8States | None = None) -> TensorRtOptions:
         """Options of the head for TensorRT.
 
         Args:
-            state_bound: How far int8 states reach, once calibration states are known.
+            int8_states: How states are rounded to int8, once calibration states are known.
 
         Raises:
             OptionError: TensorRT cannot have it so.
@@ -110,7 +111,7 @@ class ExportOptions:
             cluster_precision=self.cluster_precision,  # type: ignore[arg-type]
             max_batch=self.tensorrt_max_batch,
             weight_inputs=self.tensorrt_weight_inputs,
-            state_bound=state_bound,
+            int8_states=int8_states,
         )
 
     def _check_no_tensorrt(self) -> None:

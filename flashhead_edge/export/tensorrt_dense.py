@@ -18,6 +18,7 @@ from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.export.tensorrt_graph import matrix_product
 from flashhead_edge.export.tensorrt_head import batch_profile, least_capability
 from flashhead_edge.export.tensorrt_rows import OPSETS, RowPrecision, Rows, check_precision, write_rows
+from flashhead_edge.export.tensorrt_states import Int8States
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.manifest import TensorRtRecord
 
@@ -34,7 +35,7 @@ def write_tensorrt_dense_head(
     *,
     name: str,
     max_batch: int = 8,
-    state_bound: float | None = None,
+    int8_states: Int8States | None = None,
 ) -> TensorRtRecord:
     """Write the graph and, beside it, its data.
 
@@ -44,7 +45,7 @@ def write_tensorrt_dense_head(
         precision: "fp16", "int8" or "int4".
         name: File name of the graph; its data file has ``.data`` after it.
         max_batch: Greatest batch of an engine.
-        state_bound: Magnitude that states reach, for int8; larger numbers saturate.
+        int8_states: How states are rounded, for int8.
 
     Returns:
         What the manifest says of the graph.
@@ -53,11 +54,12 @@ def write_tensorrt_dense_head(
         OptionError: There is no such precision, int4 does not fit the hidden size, or int8 has no bound.
     """
     check_precision("dense", precision, DENSE_PRECISIONS)
+    factors = int8_states.divisors if precision == "int8" and int8_states is not None else None
     with DataFile(folder / f"{name}.data") as data:
-        rows = write_rows(data, "head.dense.rows", head.rows, precision, block_scales="float16")
+        rows = write_rows(data, "head.dense.rows", head.rows, precision, block_scales="float16", factors=factors)
         bias = None if head.bias is None else data.append("head.dense.bias", head.bias)
     graph = dense_tensorrt_graph(
-        rows, bias, logit_scale=head.logit_scale, logit_softcap=head.logit_softcap, state_bound=state_bound
+        rows, bias, logit_scale=head.logit_scale, logit_softcap=head.logit_softcap, int8_states=int8_states
     )
     save_graph(graph, folder / name)
     return TensorRtRecord(
@@ -77,7 +79,7 @@ def dense_tensorrt_graph(
     *,
     logit_scale: float = 1.0,
     logit_softcap: float | None = None,
-    state_bound: float | None = None,
+    int8_states: Int8States | None = None,
 ) -> onnx.ModelProto:
     """Build the graph.
 
@@ -86,14 +88,14 @@ def dense_tensorrt_graph(
         bias: [V] float32, or None.
         logit_scale: Factor on the logits.
         logit_softcap: Soft-cap of the logits, or None.
-        state_bound: As in :func:`write_tensorrt_dense_head`.
+        int8_states: As in :func:`write_tensorrt_dense_head`; the rows are multiplied by its divisors.
 
     Raises:
         OptionError: int8 rows without a bound of the state.
     """
     vocab, width = rows.codes.shape
     graph = GraphBuilder(OPSETS[rows.precision])
-    products = matrix_product(graph, rows, "/head/logits", state_bound=state_bound)
+    products = matrix_product(graph, rows, "/head/logits", int8_states=int8_states)
     if bias is not None:
         graph.external(bias)
         products = graph.node("Add", [products, bias.name], "/head/bias/Add")

@@ -8,7 +8,8 @@ Two forms of stage 1. ``reduce`` is a product and a sum over the hidden size, fo
 product and a sum would read the centroids once for each state::
 
     fp16, fp8, int4   Cast(hidden_states, float16) -- Gemm(DequantizeLinear(rows) float16) -- Cast -- Mul(row scales)
-    int8              QuantizeLinear(hidden_states) -- DequantizeLinear -- Gemm(DequantizeLinear(rows, row scales))
+    int8              QuantizeLinear(hidden_states / divisors) -- DequantizeLinear
+                          -- Gemm(DequantizeLinear(rows, row scales))
 
 int8 rounds the state too, with one fixed scale: without that, TensorRT copies all rows to float16 at every step. The
 product of float16 is rounded to float16 once, after its sum.
@@ -31,6 +32,7 @@ from flashhead_edge.errors import OptionError
 from flashhead_edge.export.graph_builder import GraphBuilder
 from flashhead_edge.export.head_graph import HeadTables, two_stage_graph
 from flashhead_edge.export.tensorrt_rows import OPSETS, Rows, int4_block
+from flashhead_edge.export.tensorrt_states import Int8States
 
 if TYPE_CHECKING:
     import onnx
@@ -42,7 +44,7 @@ _FP8_STEP = 2.0**-9
 
 
 def tensorrt_graph(
-    tables: HeadTables, centroids: Rows, rows: Rows, *, form: Form = "reduce", state_bound: float | None = None
+    tables: HeadTables, centroids: Rows, rows: Rows, *, form: Form = "reduce", int8_states: Int8States | None = None
 ) -> onnx.ModelProto:
     """Build the graph.
 
@@ -51,31 +53,31 @@ def tensorrt_graph(
         centroids: [K, H].
         rows: [T, C, H].
         form: Of stage 1.
-        state_bound: Magnitude that int8 states reach, for the form ``matmul`` with int8 centroids.
+        int8_states: For the form ``matmul`` with int8 centroids, which are multiplied by its divisors.
 
     Raises:
         OptionError: A product of int8 states without a bound of them.
     """
     return two_stage_graph(
         tables,
-        centroid_products=partial(_centroid_products, centroids=centroids, form=form, state_bound=state_bound),
+        centroid_products=partial(_centroid_products, centroids=centroids, form=form, int8_states=int8_states),
         candidate_products=partial(_candidate_products, rows=rows),
         opset=max(OPSETS[centroids.precision], OPSETS[rows.precision]),
     )
 
 
-def matrix_product(graph: GraphBuilder, rows: Rows, place: str, *, state_bound: float | None) -> str:
+def matrix_product(graph: GraphBuilder, rows: Rows, place: str, *, int8_states: Int8States | None) -> str:
     """Products of ``hidden_states`` with all rows by one Gemm, [B, N] float32.
 
     Args:
         graph: Where the nodes go.
         rows: [N, H].
         place: First part of the nodes' names.
-        state_bound: Magnitude that int8 states reach; larger numbers saturate.
+        int8_states: How states are rounded, for int8 rows, which are multiplied by its divisors.
     """
     graph.external(rows.codes)
     if rows.precision == "int8":
-        return _int8_product(graph, rows, place, state_bound)
+        return _int8_product(graph, rows, place, int8_states)
     states = "hidden_states"
     weights = rows.codes.name
     if rows.precision != "fp32":
@@ -95,17 +97,19 @@ def matrix_product(graph: GraphBuilder, rows: Rows, place: str, *, state_bound: 
     return _times_row_scales(graph, products, rows, place)
 
 
-def _int8_product(graph: GraphBuilder, rows: Rows, place: str, state_bound: float | None) -> str:
-    if rows.scales is None or state_bound is None or not 0 < state_bound < np.inf:
+def _int8_product(graph: GraphBuilder, rows: Rows, place: str, how: Int8States | None) -> str:
+    if rows.scales is None or how is None or not 0 < how.bound < np.inf:
         raise OptionError(
             "A matrix product in int8 needs to know how large the state's numbers are.",
-            found=state_bound,
-            expected="a positive bound, such as the greatest magnitude in calibration states",
+            found=None if how is None else how.bound,
+            expected="a positive bound, fitted to calibration states",
         )
     graph.external(rows.scales)
-    scale = graph.constant(f"{place}/state_scale", np.array(state_bound / 127, np.float32))
+    scale = graph.constant(f"{place}/state_scale", np.array(how.bound / 127, np.float32))
     zero = graph.constant(f"{place}/zero", np.array(0, np.int8))
-    states = graph.node("QuantizeLinear", ["hidden_states", scale, zero], f"{place}/QuantizeState")
+    inverse = graph.constant(f"{place}/inverse_divisors", (1 / how.divisors).astype(np.float32))
+    states = graph.node("Mul", ["hidden_states", inverse], f"{place}/BalanceState")
+    states = graph.node("QuantizeLinear", [states, scale, zero], f"{place}/QuantizeState")
     states = graph.node("DequantizeLinear", [states, scale, zero], f"{place}/DequantizeState")
     zeros = graph.constant(f"{place}/zeros", np.zeros(rows.scales.shape, np.int8))
     weights = graph.node(
@@ -162,13 +166,13 @@ def _times_row_scales(graph: GraphBuilder, products: str, rows: Rows, place: str
 
 
 def _centroid_products(
-    graph: GraphBuilder, tables: HeadTables, width: int, *, centroids: Rows, form: Form, state_bound: float | None
+    graph: GraphBuilder, tables: HeadTables, width: int, *, centroids: Rows, form: Form, int8_states: Int8States | None
 ) -> str:
     """Stage 1, [B, K]."""
     del tables, width
     place = "/head/centroids"
     if form == "matmul":
-        return matrix_product(graph, centroids, place, state_bound=state_bound)
+        return matrix_product(graph, centroids, place, int8_states=int8_states)
     graph.constant(f"{place}/axis", np.array([1], np.int64))
     states = graph.node("Unsqueeze", ["hidden_states", f"{place}/axis"], f"{place}/Unsqueeze")
     products = _products(graph, _widened(graph, centroids, place), states, place)

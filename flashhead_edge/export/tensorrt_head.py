@@ -12,6 +12,7 @@ from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.export.tensorrt_graph import Form, tensorrt_graph
 from flashhead_edge.export.tensorrt_limits import check_limits
 from flashhead_edge.export.tensorrt_rows import OPSETS, RowPrecision, Rows, check_precision, write_rows
+from flashhead_edge.export.tensorrt_states import Int8States
 from flashhead_edge.export.tensorrt_weights import weights_as_inputs
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.manifest import BatchProfile, TensorRtRecord
@@ -35,14 +36,14 @@ class TensorRtOptions:
         cluster_precision: Of stage 2, one of :data:`CLUSTER_PRECISIONS`.
         max_batch: Greatest batch of an engine; from 16 on, stage 1 is a matrix product and engines are tuned for that.
         weight_inputs: Whether weights are inputs of the graph.
-        state_bound: Magnitude that int8 states reach; only int8 centroids in a matrix product need it.
+        int8_states: How states are rounded; only int8 centroids in a matrix product need it.
     """
 
     centroid_precision: RowPrecision = "int8"
     cluster_precision: RowPrecision = "fp16"
     max_batch: int = 8
     weight_inputs: bool = False
-    state_bound: float | None = None
+    int8_states: Int8States | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not build or does not fuse.
@@ -65,6 +66,11 @@ class TensorRtOptions:
     def form(self) -> Form:
         """Form of stage 1."""
         return "matmul" if self.max_batch >= MATMUL_BATCH else "reduce"
+
+    @property
+    def rounds_states(self) -> bool:
+        """Whether stage 1 rounds states to int8."""
+        return (self.form, self.centroid_precision) == ("matmul", "int8")
 
     @property
     def batch(self) -> BatchProfile:
@@ -107,6 +113,7 @@ def write_tensorrt_head(
         table=(total, size, width),
         batch=options.max_batch,
     )
+    how = options.int8_states if options.rounds_states else None
     with DataFile(folder / f"{name}.data") as data:
         centroids = write_rows(
             data,
@@ -114,12 +121,13 @@ def write_tensorrt_head(
             index.centroids,
             options.centroid_precision,
             block_scales="float16" if options.form == "matmul" else "float32",
+            factors=None if how is None else how.divisors,
         )
         rows = Rows(options.cluster_precision, tables.rows)
         if (options.cluster_precision, tables.rows.dtype) not in (("fp16", "float16"), ("fp32", "float32")):
             table = tables.rows.read(folder)
             rows = write_rows(data, "head.tensorrt.rows", table, options.cluster_precision)  # type: ignore[arg-type]
-    model = tensorrt_graph(tables, centroids, rows, form=options.form, state_bound=options.state_bound)
+    model = tensorrt_graph(tables, centroids, rows, form=options.form, int8_states=how)
     weights: dict[str, TensorRef] = {}
     if options.weight_inputs:
         found = (centroids.codes, centroids.scales, rows.codes, rows.scales, tables.token_order, tables.row_bias)

@@ -92,6 +92,7 @@ def write_rows(
     precision: RowPrecision,
     *,
     block_scales: Literal["float32", "float16"] = "float32",
+    factors: npt.NDArray[np.float32] | None = None,
 ) -> Rows:
     """Append rows in a precision, a few MB at a time.
 
@@ -102,6 +103,7 @@ def write_rows(
         precision: How to store them.
         block_scales: Type of the scales of int4, which is the type that DequantizeLinear makes of the rows; the numbers
             are float16's in both.
+        factors: [H], multiplied onto every row first.
 
     Raises:
         OptionError: int4 does not fit the hidden size.
@@ -109,6 +111,8 @@ def write_rows(
     width, shape = rows.shape[-1], rows.shape
     step = max(1, _AT_ONCE // max(1, int(np.prod(shape[1:]))))
     parts = (rows[start : start + step] for start in range(0, len(rows), step))
+    if factors is not None:
+        parts = (part * factors for part in parts)
     dtype = CODE_TYPES[precision]
     if precision in ("fp32", "fp16"):
         plain = (np.asarray(part).astype(dtype) for part in parts)

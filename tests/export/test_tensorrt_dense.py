@@ -13,6 +13,7 @@ from flashhead_edge import layout
 from flashhead_edge.errors import OptionError
 from flashhead_edge.export.graph_files import check_graph, load_graph
 from flashhead_edge.export.tensorrt_dense import DENSE_PRECISIONS, write_tensorrt_dense_head
+from flashhead_edge.export.tensorrt_states import fit_int8_states
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.manifest import BatchProfile
 from tests.tiny_heads import dense_logits, random_head, random_states
@@ -24,7 +25,7 @@ TOLERANCE = {"fp16": 0.002, "int8": 0.04, "int4": 0.5}
 
 def run(folder: Path, head: LmHead, precision: Any, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     record = write_tensorrt_dense_head(
-        folder, head, precision, name=NAME, max_batch=4, state_bound=float(np.abs(states).max())
+        folder, head, precision, name=NAME, max_batch=4, int8_states=fit_int8_states(states, head.rows)
     )
     assert (record.form, record.centroid_precision, record.cluster_precision) == ("matmul", None, precision)
     assert (record.batch, record.weights) == (BatchProfile(1, 1, 4), {})

@@ -25,6 +25,7 @@ from flashhead_edge.export.tensorrt_head import (
     write_tensorrt_head,
 )
 from flashhead_edge.export.tensorrt_limits import MOST_NUMBERS, MOST_PROBES, check_limits
+from flashhead_edge.export.tensorrt_states import fit_int8_states
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.manifest import BatchProfile, TensorRtRecord
@@ -55,6 +56,8 @@ def oracle(folder: Path, head: LmHead, index: HeadIndex, tables: HeadTables, opt
     """The reference on the numbers that the graph stores."""
     centroids = written_rows(folder / NAME, "head.tensorrt.centroids", options.centroid_precision)
     rows = written_rows(folder / NAME, "head.tensorrt.rows", options.cluster_precision)
+    if options.rounds_states:
+        centroids = centroids / options.int8_states.divisors
     return ReferenceHead(
         replace(index, centroids=centroids),
         np.array(tables.rows.read(folder)).astype(np.float32) if rows is None else rows,
@@ -100,7 +103,7 @@ def test_a_matrix_product_scores_clusters_to_its_rounding(tmp_path: Path, centro
     head = random_head(VOCAB, WIDTH)
     index = random_index(head, SIZE, always=ALWAYS)
     states = random_states(20, WIDTH)
-    options = TensorRtOptions(centroids, max_batch=32, state_bound=float(np.abs(states).max()))
+    options = TensorRtOptions(centroids, max_batch=32, int8_states=fit_int8_states(states, index.centroids))
     tables, record = write(tmp_path, head, index, options)
     assert (record.form, record.batch) == ("matmul", BatchProfile(1, 32, 32))
     found = OnnxRuntimeHead(tmp_path / NAME, shape_of(index)).run(states)
