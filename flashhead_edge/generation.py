@@ -1,24 +1,13 @@
-"""One generation: what it is asked for, its course, and what comes of it."""
+"""One generation: what it is asked for, and what comes of it."""
 
 from __future__ import annotations
 
-import time
-from collections import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-import numpy as np
-
-from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.errors import OptionError, did_you_mean
-from flashhead_edge.sampling import Sampler, SamplingOptions
-from flashhead_edge.stopping import StopStrings
-from flashhead_edge.token_scores import TokenScores
-from flashhead_edge.tokenizer import StreamDecoder
-
-if TYPE_CHECKING:
-    from flashhead_edge.generator import Generator
+from flashhead_edge.sampling import SamplingOptions
 
 FinishReason = Literal["stop", "length", "interrupted"]
 
@@ -32,6 +21,7 @@ class GenerationKeywords(TypedDict, total=False):
     logprobs: bool
     top_logprobs: int
     context_candidates: int
+    num_drafts: int
     temperature: float
     top_k: int
     top_p: float
@@ -58,6 +48,8 @@ class GenerationOptions:
         chat: Send the prompt through the model's chat template, as a user's message.
         logprobs: Record the log-probability of every chosen token.
         top_logprobs: Record this many of the likeliest tokens at every step, with their log-probabilities.
+        num_drafts: Tokens guessed at a time and checked in one step; 0 is none. Guesses come from the generator's draft
+            model, or from the text itself where it has none.
         context_candidates: Positions whose likeliest tokens stay candidates of the two-stage head; 0 is none.
     """
 
@@ -68,13 +60,14 @@ class GenerationOptions:
     logprobs: bool = False
     top_logprobs: int = 0
     context_candidates: int = 64
+    num_drafts: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise OptionError(
                 "The number of new tokens is out of range.", found=self.max_new_tokens, expected="1 or more"
             )
-        for name in ("top_logprobs", "context_candidates"):
+        for name in ("top_logprobs", "context_candidates", "num_drafts"):
             if getattr(self, name) < 0:
                 raise OptionError(f"{name} is out of range.", found=getattr(self, name), expected="0 or more")
 
@@ -114,6 +107,8 @@ class Generation:
         head: "two-stage" or "dense".
         runtime: What executed the model.
         providers: Execution providers of the runtime, as it reports them.
+        drafted_tokens: Tokens that were guessed.
+        accepted_drafts: Guesses that were right.
     """
 
     text: str
@@ -127,134 +122,5 @@ class Generation:
     head: str
     runtime: str
     providers: tuple[str, ...]
-
-
-class GenerationStream(Iterator[str]):
-    """A generation under way: iterate over it for the pieces of its text, then look at :attr:`result`.
-
-    A piece is whole characters and never a part of a stop string. Ctrl-C during a step ends the iteration with what
-    there is.
-
-    Args:
-        generator: Whose model to run.
-        prompt_ids: The prompt.
-        options: How far to generate, and how to choose.
-        start: ``time.perf_counter()`` from which the first token is timed.
-    """
-
-    def __init__(
-        self, generator: Generator, prompt_ids: Sequence[int], options: GenerationOptions, start: float
-    ) -> None:
-        self._generator = generator
-        self._prompt_ids = prompt_ids
-        self._options = options
-        self._decoder = StreamDecoder(generator.tokenizer)
-        self._stop = StopStrings(options.stop)
-        self._text = ""
-        self._token_ids: list[int] = []
-        self._logprobs: list[float] = []
-        self._top_logprobs: list[tuple[tuple[int, float], ...]] = []
-        self._finish_reason: FinishReason = "interrupted"
-        self._start = self._first = self._last = start
-        self._pieces = self._run()
-
-    def __iter__(self) -> GenerationStream:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        """End the generation; :attr:`result` is then what there is."""
-        self._pieces.close()
-        self._settle()
-
-    @property
-    def result(self) -> Generation:
-        """The generation so far; before its end, ``finish_reason`` is "interrupted"."""
-        count = len(self._token_ids)
-        return Generation(
-            text=self._text,
-            token_ids=tuple(self._token_ids),
-            logprobs=tuple(self._logprobs) if self._options.logprobs else None,
-            top_logprobs=tuple(self._top_logprobs) if self._options.top_logprobs else None,
-            finish_reason=self._finish_reason,
-            prompt_tokens=len(self._prompt_ids),
-            time_to_first_token_ms=(self._first - self._start) * 1e3 if count else None,
-            tokens_per_second=(count - 1) / (self._last - self._first) if count > 1 else None,
-            head=self._generator.head,
-            runtime=self._generator.runtime,
-            providers=self._generator.providers,
-        )
-
-    def _run(self) -> abc.Generator[str, None, None]:
-        """Yield pieces of text until something ends the generation."""
-        end_ids = frozenset(self._generator.bundle.manifest.eos_token_ids)
-        try:
-            for token_id in self._tokens():
-                if token_id in end_ids:
-                    self._finish_reason = "stop"
-                    break
-                if piece := self._accept(self._decoder.push(token_id)):
-                    yield piece
-                if self._stop.reached:
-                    break
-            else:
-                self._finish_reason = "length"
-        except KeyboardInterrupt:
-            pass  # the finish reason says so
-        if piece := self._settle():
-            yield piece
-
-    def _tokens(self) -> Iterator[int]:
-        """Run the model and choose tokens, at most ``max_new_tokens``."""
-        options, decoder = self._options, self._generator.decoder
-        end_ids = self._generator.bundle.manifest.eos_token_ids
-        sampler = Sampler(options.sampling, end_ids=end_ids)
-        wants_logprobs = options.logprobs or options.top_logprobs
-        context = ContextCandidates(options.context_candidates) if options.context_candidates else None
-        vocabulary = None
-        if wants_logprobs or context or sampler.changes_scores or not options.sampling.is_greedy:
-            vocabulary = self._generator.vocabulary
-        decoder.reset(positions=len(self._prompt_ids) + options.max_new_tokens)
-        fed = self._prompt_ids
-        for count in range(options.max_new_tokens):
-            output = decoder.step(np.array([fed], dtype=np.int64))
-            scores = TokenScores(output.head, output.hidden_states[0], vocabulary=vocabulary)
-            if context is not None and vocabulary is not None:
-                context.process(scores, self._prompt_ids, self._token_ids)
-            token_id = sampler.choose(scores, self._prompt_ids, self._token_ids)
-            self._last = time.perf_counter()
-            self._token_ids.append(token_id)
-            if wants_logprobs:  # of the model: before processors and temperature
-                self._record(TokenScores(output.head, output.hidden_states[0], vocabulary=vocabulary), token_id)
-            if count == 0:
-                self._first = self._last
-            yield token_id
-            fed = (token_id,)
-
-    def _record(self, scores: TokenScores, token_id: int) -> None:
-        """Keep the log-probabilities that were asked for."""
-        if self._options.logprobs:
-            self._logprobs.append(float(scores.logprobs(np.array([token_id]))[0]))
-        if self._options.top_logprobs:
-            self._top_logprobs.append(scores.likeliest(self._options.top_logprobs))
-
-    def _accept(self, text: str) -> str:
-        """Pass text through the stop strings; what comes out belongs to the result."""
-        piece = self._stop.push(text)
-        if self._stop.reached:
-            self._finish_reason = "stop"
-        self._text += piece
-        return piece
-
-    def _settle(self) -> str:
-        """Release the text held back for half characters and beginnings of stop strings."""
-        if self._stop.reached:
-            return ""
-        piece = self._accept(self._decoder.flush())
-        if not self._stop.reached:
-            rest = self._stop.flush()
-            self._text += rest
-            piece += rest
-        return piece
+    drafted_tokens: int = 0
+    accepted_drafts: int = 0

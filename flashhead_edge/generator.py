@@ -12,13 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from flashhead_edge import layout
+from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup
 from flashhead_edge.errors import BundleError, OptionError, did_you_mean
 from flashhead_edge.exact_rows import ExactRows
-from flashhead_edge.generation import Generation, GenerationOptions, GenerationStream
+from flashhead_edge.generation import Generation, GenerationOptions
+from flashhead_edge.generation_stream import GenerationStream
 from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.session import CPU_PROVIDER
+from flashhead_edge.text_writer import TextWriter
 from flashhead_edge.token_scores import WholeVocabulary
 from flashhead_edge.tokenizer import Tokenizer
 
@@ -43,9 +47,11 @@ class Generator:
         runtime: "auto" or "onnxruntime".
         threads: Threads of the operators; None leaves the choice to the runtime.
         providers: ONNX Runtime's execution providers; one that cannot be used is an error.
+        draft: A smaller model with the same tokenizer that guesses tokens, for ``num_drafts``; without one, guesses
+            come from the text itself.
 
     Raises:
-        OptionError: The head or runtime is unknown.
+        OptionError: The head or runtime is unknown, or the draft model has another tokenizer.
         BundleError: The bundle lacks the body, the graph or the tokenizer.
         RuntimeUnavailableError: The runtime or a provider cannot be used here.
     """
@@ -58,6 +64,7 @@ class Generator:
         runtime: str = "auto",
         threads: int | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
+        draft: Generator | None = None,
     ) -> None:
         _check_known("head", head, _GRAPH_OF_HEAD)
         _check_known("runtime", runtime, _RUNTIMES)
@@ -76,6 +83,10 @@ class Generator:
         self.decoder = Decoder(graph, body, threads=threads, providers=providers)
         self._max_positions = body.max_positions
         self._stream: GenerationStream | None = None
+        self._drafter: Drafter = PromptLookup()
+        if draft is not None:
+            _check_same_tokenizer(bundle, draft.bundle)
+            self._drafter = DraftModel(draft)
 
     @cached_property
     def vocabulary(self) -> WholeVocabulary | None:
@@ -149,7 +160,8 @@ class Generator:
             )
         if self._stream is not None:
             self._stream.close()
-        self._stream = GenerationStream(self, prompt_ids, options, start)
+        writer = TextWriter(self, prompt_ids, options, start)
+        self._stream = GenerationStream(self.decoder, writer, drafter=self._drafter, num_drafts=options.num_drafts)
         return self._stream
 
     def _encode(self, prompt: Prompt, *, chat: bool) -> list[int]:
@@ -172,6 +184,18 @@ class Generator:
                 hint="the tokenizer files are another model's: export the bundle again",
             )
         return ids
+
+
+def _check_same_tokenizer(bundle: Bundle, draft: Bundle) -> None:
+    """Refuse a draft model whose token ids mean something else."""
+    ours, theirs = (part.manifest.files[layout.TOKENIZER].sha256 for part in (bundle, draft))
+    if ours != theirs:
+        raise OptionError(
+            "The draft model has another tokenizer.",
+            found=f"{draft.path.name}: {layout.TOKENIZER} {theirs[:12]}...",
+            expected=f"{ours[:12]}..., the one of {bundle.path.name}",
+            hint="take a smaller model of the same family",
+        )
 
 
 def _check_known(kind: str, name: str, known: Iterable[str]) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from flashhead_edge.generation import Generation, GenerationStream
+    from flashhead_edge.generation import Generation
+    from flashhead_edge.generation_stream import GenerationStream
 
 _INTERRUPTED = 130
 

@@ -29,6 +29,9 @@ JSON_KEYS = {
     "logprobs",
     "tokens_per_second",
     "time_to_first_token_ms",
+        "top_logprobs",
+        "drafted_tokens",
+        "accepted_drafts",
     "runtime",
     "providers",
     "finish_reason",
@@ -241,7 +244,7 @@ def test_interrupted_generate_prints_what_there_is(bundle, monkeypatch):
 
     step, steps = Decoder.step, []
 
-    def interrupted(self, input_ids):
+    def interrupted(self, input_ids, *, scored=1):
         steps.append(input_ids)
         if len(steps) > 3:
             raise KeyboardInterrupt

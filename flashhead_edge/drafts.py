@@ -1,0 +1,93 @@
+"""Drafted tokens: guesses of what comes next, which the model checks several at a time.
+
+A guess costs little, and the model scores a guessed token and those after it in one step. The writer chooses a token at
+every position as it would without guesses, and a guess was right if it is that token: greedy texts are the same token
+for token, and drawn tokens have the same distribution, since a guess decides only which positions were scored
+beforehand (with guesses that are not random this is speculative sampling, Leviathan et al., 2023: the guess d is
+accepted with probability p(d), and otherwise the token comes from p without d).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from flashhead_edge.errors import OptionError
+
+if TYPE_CHECKING:
+    from flashhead_edge.generator import Generator
+
+
+class Drafter(Protocol):
+    """Guesses the next tokens."""
+
+    def draft(self, token_ids: Sequence[int], count: int) -> list[int]:
+        """Guess.
+
+        Args:
+            token_ids: Prompt and text so far.
+            count: Guesses at most.
+
+        Returns:
+            The guesses, in order; none where there is nothing to go by.
+        """
+
+
+class PromptLookup:
+    """Guesses that the text goes on as it did after the same few tokens before (Saxena, prompt lookup decoding, 2023).
+
+    Args:
+        longest: Tokens that are looked for, the last of the text; fewer where they have not come before.
+    """
+
+    def __init__(self, longest: int = 3) -> None:
+        if longest < 1:
+            raise OptionError(
+                "The length of the tokens looked for is out of range.", found=longest, expected="1 or more"
+            )
+        self._longest = longest
+
+    def draft(self, token_ids: Sequence[int], count: int) -> list[int]:
+        """See :meth:`Drafter.draft`; the latest occurrence counts."""
+        ids = np.asarray(token_ids, dtype=np.int64)
+        for length in range(min(self._longest, len(ids) - 1), 0, -1):
+            windows = np.lib.stride_tricks.sliding_window_view(ids[:-1], length)
+            places = np.flatnonzero((windows == ids[-length:]).all(axis=1))
+            if len(places):
+                start = int(places[-1]) + length
+                return [int(token) for token in ids[start : start + count]]
+        return []
+
+
+class DraftModel:
+    """Guesses the tokens that a smaller model would write greedily.
+
+    Args:
+        generator: The smaller model; its tokenizer must be that of the model that checks.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._fed: list[int] = []
+
+    def draft(self, token_ids: Sequence[int], count: int) -> list[int]:
+        """See :meth:`Drafter.draft`; what its cache holds of the text is not read again."""
+        decoder = self._generator.decoder
+        ids = list(token_ids)
+        most = self._generator.bundle.manifest.body.max_positions if self._generator.bundle.manifest.body else 0
+        count = min(count, most - len(ids))
+        if count < 1:
+            return []
+        same = next((i for i, (a, b) in enumerate(zip(self._fed, ids, strict=False)) if a != b), None)
+        kept = min(len(self._fed) if same is None else same, len(ids) - 1, decoder.position)
+        decoder.rewind(kept) if kept else decoder.reset()
+        guesses: list[int] = []
+        fed = ids[kept:]
+        while len(guesses) < count:
+            output = decoder.step(np.array([fed], dtype=np.int64))
+            fed = [int(output.head.token_ids[0])]
+            guesses += fed
+        self._fed = ids + guesses[:-1]
+        return guesses

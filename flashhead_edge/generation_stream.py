@@ -1,0 +1,92 @@
+"""A generation under way, piece by piece."""
+
+from __future__ import annotations
+
+from collections import abc
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flashhead_edge.generation import Generation
+from flashhead_edge.text_writer import TextWriter
+
+if TYPE_CHECKING:
+    from flashhead_edge.drafts import Drafter
+    from flashhead_edge.runtimes.decoder import Decoder
+
+
+class GenerationStream(Iterator[str]):
+    """A generation under way: iterate over it for the pieces of its text, then look at :attr:`result`.
+
+    A piece is whole characters and never a part of a stop string. Ctrl-C during a step ends the iteration with what
+    there is.
+
+    Args:
+        decoder: Runs the model.
+        writer: Chooses the tokens.
+        drafter: Guesses tokens that the model checks together, or None.
+        num_drafts: Guesses at a time.
+    """
+
+    def __init__(
+        self, decoder: Decoder, writer: TextWriter, *, drafter: Drafter | None = None, num_drafts: int = 0
+    ) -> None:
+        self._decoder = decoder
+        self._writer = writer
+        self._drafter = drafter
+        self._num_drafts = num_drafts
+        self._drafted = self._accepted = 0
+        self._pieces = self._run()
+
+    def __iter__(self) -> GenerationStream:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """End the generation; :attr:`result` is then what there is."""
+        self._pieces.close()
+        self._writer.settle()
+
+    @property
+    def result(self) -> Generation:
+        """The generation so far; before its end, ``finish_reason`` is "interrupted"."""
+        return replace(self._writer.result, drafted_tokens=self._drafted, accepted_drafts=self._accepted)
+
+    def _run(self) -> abc.Generator[str, None, None]:
+        """Yield pieces of text until something ends the generation."""
+        writer, decoder = self._writer, self._decoder
+        decoder.reset(positions=writer.most_positions)
+        fed = list(writer.prompt_ids)
+        drafts: list[int] = []
+        try:
+            while not writer.finished:
+                known = len(writer.prompt_ids) + len(writer.token_ids)
+                output = decoder.step(np.array([fed], dtype=np.int64), scored=len(drafts) + 1)
+                for row in range(len(drafts) + 1):
+                    if piece := writer.write(output, row):
+                        yield piece
+                    if writer.finished or row == len(drafts) or writer.token_ids[-1] != drafts[row]:
+                        break
+                if drafts:
+                    self._accepted += row
+                    decoder.rewind(known + row)
+                drafts = self._draft()
+                fed = [writer.token_ids[-1], *drafts]
+        except KeyboardInterrupt:
+            pass  # the finish reason says so
+        if piece := writer.settle():
+            yield piece
+
+    def _draft(self) -> list[int]:
+        """Guess tokens, as many as the text may still have after the next one."""
+        writer = self._writer
+        count = min(self._num_drafts, writer.most_positions - len(writer.prompt_ids) - len(writer.token_ids) - 1)
+        if self._drafter is None or count < 1 or writer.finished:
+            return []
+        drafts = self._drafter.draft([*writer.prompt_ids, *writer.token_ids], count)[:count]
+        self._drafted += len(drafts)
+        return drafts

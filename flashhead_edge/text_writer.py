@@ -1,0 +1,142 @@
+"""The course of one text: tokens are chosen from what the head says, become text, and something ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flashhead_edge.context_candidates import ContextCandidates
+from flashhead_edge.generation import FinishReason, Generation, GenerationOptions
+from flashhead_edge.sampling import Sampler
+from flashhead_edge.stopping import StopStrings
+from flashhead_edge.token_scores import TokenScores
+from flashhead_edge.tokenizer import StreamDecoder
+
+if TYPE_CHECKING:
+    from flashhead_edge.generator import Generator
+    from flashhead_edge.runtimes.base import StepOutput
+
+
+class TextWriter:
+    """Writes one text, token by token, from steps that somebody else runs.
+
+    Args:
+        generator: Whose tokenizer, vocabulary and ends of text count.
+        prompt_ids: The prompt.
+        options: How far to generate, and how to choose.
+        start: ``time.perf_counter()`` from which the first token is timed.
+
+    Attributes:
+        prompt_ids: The prompt.
+        token_ids: Tokens written so far.
+    """
+
+    def __init__(
+        self, generator: Generator, prompt_ids: Sequence[int], options: GenerationOptions, start: float
+    ) -> None:
+        self.prompt_ids = prompt_ids
+        self.token_ids: list[int] = []
+        self._generator = generator
+        self._options = options
+        self._end_ids = frozenset(generator.bundle.manifest.eos_token_ids)
+        self._sampler = Sampler(options.sampling, end_ids=sorted(self._end_ids))
+        self._context = ContextCandidates(options.context_candidates) if options.context_candidates else None
+        self._wants_logprobs = bool(options.logprobs or options.top_logprobs)
+        needed = self._wants_logprobs or self._context or self._sampler.changes_scores
+        self._vocabulary = generator.vocabulary if needed or not options.sampling.is_greedy else None
+        self._decoder = StreamDecoder(generator.tokenizer)
+        self._stop = StopStrings(options.stop)
+        self._text = ""
+        self._logprobs: list[float] = []
+        self._top_logprobs: list[tuple[tuple[int, float], ...]] = []
+        self._finish_reason: FinishReason = "interrupted"
+        self._start = self._first = self._last = start
+
+    @property
+    def finished(self) -> bool:
+        """Whether something has ended the text."""
+        return self._finish_reason != "interrupted"
+
+    @property
+    def most_positions(self) -> int:
+        """Positions that prompt and text can take in a cache."""
+        return len(self.prompt_ids) + self._options.max_new_tokens
+
+    def write(self, output: StepOutput, row: int = 0) -> str:
+        """Choose the next token.
+
+        Args:
+            output: What a step says of the position after the last token.
+            row: Its row.
+
+        Returns:
+            The new piece of text, perhaps empty: half characters and what may be a stop string are held back.
+
+        Raises:
+            BundleError: The logits are not finite.
+            OptionError: The options leave no token that may come.
+        """
+        scores = TokenScores(output.head, output.hidden_states[row], row, vocabulary=self._vocabulary)
+        if self._context is not None and self._vocabulary is not None:
+            self._context.process(scores, self.prompt_ids, self.token_ids)
+        token_id = self._sampler.choose(scores, self.prompt_ids, self.token_ids)
+        self._last = time.perf_counter()
+        if not self.token_ids:
+            self._first = self._last
+        self.token_ids.append(token_id)
+        if self._wants_logprobs:  # of the model: before processors and temperature
+            self._record(TokenScores(output.head, output.hidden_states[row], row, vocabulary=self._vocabulary))
+        if token_id in self._end_ids:
+            self._finish_reason = "stop"
+            return ""
+        piece = self._accept(self._decoder.push(token_id))
+        if not self.finished and len(self.token_ids) == self._options.max_new_tokens:
+            self._finish_reason = "length"
+        return piece
+
+    def settle(self) -> str:
+        """Release the text held back for half characters and beginnings of stop strings; the last piece."""
+        if self._stop.reached:
+            return ""
+        piece = self._accept(self._decoder.flush())
+        if not self._stop.reached:
+            rest = self._stop.flush()
+            self._text += rest
+            piece += rest
+        return piece
+
+    @property
+    def result(self) -> Generation:
+        """The generation so far; before its end, ``finish_reason`` is "interrupted"."""
+        count = len(self.token_ids)
+        return Generation(
+            text=self._text,
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self._logprobs) if self._options.logprobs else None,
+            top_logprobs=tuple(self._top_logprobs) if self._options.top_logprobs else None,
+            finish_reason=self._finish_reason,
+            prompt_tokens=len(self.prompt_ids),
+            time_to_first_token_ms=(self._first - self._start) * 1e3 if count else None,
+            tokens_per_second=(count - 1) / (self._last - self._first) if count > 1 else None,
+            head=self._generator.head,
+            runtime=self._generator.runtime,
+            providers=self._generator.providers,
+        )
+
+    def _record(self, scores: TokenScores) -> None:
+        """Keep the log-probabilities that were asked for."""
+        if self._options.logprobs:
+            self._logprobs.append(float(scores.logprobs(np.array(self.token_ids[-1:]))[0]))
+        if self._options.top_logprobs:
+            self._top_logprobs.append(scores.likeliest(self._options.top_logprobs))
+
+    def _accept(self, text: str) -> str:
+        """Pass text through the stop strings; what comes out belongs to the result."""
+        piece = self._stop.push(text)
+        if self._stop.reached:
+            self._finish_reason = "stop"
+        self._text += piece
+        return piece
