@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from flashhead_edge import Bundle, Generator, layout
+from flashhead_edge.index.storage import load_index
 
 pytestmark = pytest.mark.real_model
 
@@ -43,14 +46,13 @@ def test_tied_table_is_there_once(exported: tuple[Bundle, dict[str, object]]) ->
     assert bundle.manifest.files[layout.HEAD_DATA].bytes < 1.1 * 49152 * 576 * 2
 
 
-def test_agreement_on_held_out_text(exported: tuple[Bundle, dict[str, object]]) -> None:
+@pytest.fixture(scope="session")
+def held_out() -> np.ndarray:
+    """States of held-out text, [N, H]."""
     from benchmarks.models import model_file
-    from flashhead_edge.export.heads import read_head
     from flashhead_edge.export.models import load_model
     from flashhead_edge.export.sources import resolve_source
     from flashhead_edge.export.states import Passage, teacher_forced_states
-    from flashhead_edge.index.agreement import measure_agreement
-    from flashhead_edge.runtimes import open_head
 
     source = resolve_source(str(model_file("smollm2")))
     passages = [
@@ -58,11 +60,61 @@ def test_agreement_on_held_out_text(exported: tuple[Bundle, dict[str, object]]) 
         for domain in DOMAINS
         for text in (TEXTS / f"{domain}.txt").read_text(encoding="utf-8").split("\n---\n")
     ]
-    states = teacher_forced_states(*load_model(source), passages)
+    return teacher_forced_states(*load_model(source), passages).hidden
+
+
+def test_agreement_on_held_out_text(exported: tuple[Bundle, dict[str, object]], held_out: np.ndarray) -> None:
+    from benchmarks.models import model_file
+    from flashhead_edge.export.heads import read_head
+    from flashhead_edge.export.sources import resolve_source
+    from flashhead_edge.index.agreement import measure_agreement
+    from flashhead_edge.runtimes import open_head
+
     bundle, _ = exported
-    containment, agreement = measure_agreement(read_head(source), open_head(bundle), states.hidden)
+    head = read_head(resolve_source(str(model_file("smollm2"))))
+    containment, agreement = measure_agreement(head, open_head(bundle), held_out)
     assert containment >= agreement - 1e-9
     assert agreement >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("centroids", "rows"), [("int8", "fp16"), ("int4", "int8"), ("fp8", "fp8"), ("fp16", "fp32"), ("fp32", "fp16")]
+)
+def test_the_head_for_tensorrt_is_the_reference(
+    exported: tuple[Bundle, dict[str, object]], held_out: np.ndarray, centroids: Any, rows: Any, tmp_path: Path
+) -> None:
+    """On the numbers that it stores: the same tokens, cluster scores and logits to 1e-3 of about 30."""
+    from flashhead_edge.export.tensorrt_head import TensorRtOptions, write_tensorrt_head
+    from flashhead_edge.runtimes.base import HeadShape
+    from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
+    from flashhead_edge.runtimes.reference import ReferenceHead
+    from tests.tensorrt_oracle import tables_of, written_rows
+
+    bundle, _ = exported
+    (tmp_path / layout.HEAD_DATA).hardlink_to(bundle.path / layout.HEAD_DATA)
+    tables, index = tables_of(bundle), load_index(bundle.path / layout.INDEX)
+    graph = tmp_path / layout.TENSORRT_HEAD_GRAPH
+    write_tensorrt_head(tmp_path, tables, index, TensorRtOptions(centroids, rows), name=graph.name)
+    fine = written_rows(graph, "head.tensorrt.rows", rows)
+    reference = ReferenceHead(
+        replace(index, centroids=written_rows(graph, "head.tensorrt.centroids", centroids)),
+        np.array(tables.rows.read(tmp_path)).astype(np.float32) if fine is None else fine,
+        tables.num_probes,
+    )
+    shape = HeadShape(
+        index.vocab_size,
+        index.hidden_size,
+        index.num_clusters,
+        index.cluster_size,
+        tables.num_probes,
+        index.num_candidates(tables.num_probes),
+    )
+    states = held_out[:: len(held_out) // 64]
+    found, expected = OnnxRuntimeHead(graph, shape).run(states), reference.run(states)
+    np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+    np.testing.assert_allclose(found.cluster_scores, expected.cluster_scores, atol=1e-3)
+    best = [np.sort(output.candidate_logits, axis=1)[:, -100:] for output in (found, expected)]
+    np.testing.assert_allclose(*best, atol=1e-3)
 
 
 def test_written_text_is_the_dense_heads(exported: tuple[Bundle, dict[str, object]]) -> None:
