@@ -22,7 +22,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Make .venv and install the package with [dev] into it
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "flashhead_edge needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
 			"Name another one: make install PYTHON=python3.12" >&2; exit 1; }
