@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flashhead_edge import layout
+from flashhead_edge.batch import generate_batch
+from flashhead_edge.beam_search import Beam, beam_search
 from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup
 from flashhead_edge.errors import BundleError, OptionError, did_you_mean
 from flashhead_edge.exact_rows import ExactRows
@@ -39,7 +41,7 @@ _RUNTIMES = ("auto", "onnxruntime")
 
 
 class Generator:
-    """Generates text with the model of a bundle, one prompt at a time.
+    """Generates text with the model of a bundle.
 
     Args:
         bundle: An opened bundle with a body.
@@ -126,6 +128,53 @@ class Generator:
             pass
         return stream.result
 
+    def generate_batch(
+        self, prompts: Sequence[Prompt], *, rows: int = 8, **options: Unpack[GenerationKeywords]
+    ) -> list[Generation]:
+        """Generate many texts, several side by side; a text takes the place of one that has ended.
+
+        Args:
+            prompts: As for :meth:`generate`.
+            rows: Texts side by side at most.
+            options: As for :meth:`generate`, for all of them; ``num_drafts`` must be 0.
+
+        Returns:
+            The generations, in the order of the prompts.
+
+        Raises:
+            OptionError: As for :meth:`generate`.
+        """
+        chosen = GenerationOptions.of(**options)
+        if chosen.num_drafts:
+            raise OptionError(
+                "Drafts are for one text at a time.",
+                found=f"num_drafts {chosen.num_drafts} for a batch",
+                hint="ONNX Runtime's attention checks several tokens of one row only",
+            )
+        ids = [self._checked_ids(prompt, chosen) for prompt in prompts]
+        return generate_batch(self, ids, chosen, rows=rows) if ids else []
+
+    def beam_search(
+        self,
+        prompt: Prompt,
+        *,
+        num_beams: int = 4,
+        max_new_tokens: int = 128,
+        length_penalty: float = 1.0,
+        early_stopping: bool = False,
+        chat: bool = False,
+    ) -> list[Beam]:
+        """Search for the most likely texts; see :func:`flashhead_edge.beam_search.beam_search`."""
+        ids = self._checked_ids(prompt, GenerationOptions(max_new_tokens, chat=chat))
+        return beam_search(
+            self,
+            ids,
+            num_beams=num_beams,
+            max_new_tokens=max_new_tokens,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+        )
+
     def stream(self, prompt: Prompt, options: GenerationOptions | None = None) -> GenerationStream:
         """Generate piece by piece.
 
@@ -142,6 +191,15 @@ class Generator:
         """
         options = options or GenerationOptions()
         start = time.perf_counter()
+        prompt_ids = self._checked_ids(prompt, options)
+        if self._stream is not None:
+            self._stream.close()
+        writer = TextWriter(self, prompt_ids, options, start)
+        self._stream = GenerationStream(self.decoder, writer, drafter=self._drafter, num_drafts=options.num_drafts)
+        return self._stream
+
+    def _checked_ids(self, prompt: Prompt, options: GenerationOptions) -> list[int]:
+        """Encode a prompt that fits the model's context, with options that fit its vocabulary."""
         prompt_ids = self._encode(prompt, chat=options.chat)
         positions = len(prompt_ids) + options.max_new_tokens
         if positions > self._max_positions:
@@ -158,11 +216,7 @@ class Generator:
                 found=", ".join(map(str, sorted(wrong)[:5])),
                 expected=f"ids from 0 to {vocab_size - 1}",
             )
-        if self._stream is not None:
-            self._stream.close()
-        writer = TextWriter(self, prompt_ids, options, start)
-        self._stream = GenerationStream(self.decoder, writer, drafter=self._drafter, num_drafts=options.num_drafts)
-        return self._stream
+        return prompt_ids
 
     def _encode(self, prompt: Prompt, *, chat: bool) -> list[int]:
         """Encode a prompt, with or without the chat template."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
+from flashhead_edge.runtimes.batch_decoder import BatchDecoder
 from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class KvCache:
         present = (*body.present_key_names, *body.present_value_names)
         self._names = tuple(zip(past, present, strict=True))
         types = {tensor.name: tensor.type for tensor in session.get_inputs()}
-        self._dtype = _DTYPE_OF_TENSOR[types[past[0]]]
+        self.dtype = _DTYPE_OF_TENSOR[types[past[0]]]
         self._device = _DEVICE_OF_PROVIDER.get(session.get_providers()[0], "cpu")
         self._buffers: list[onnxruntime.OrtValue] = []
         self.batch = 0
@@ -65,11 +66,11 @@ class KvCache:
         outgrown, self._buffers = (self._buffers if keep else []), []
         for index, (past, present) in enumerate(self._names):
             if keep:
-                content = np.zeros(shape, self._dtype)
+                content = np.zeros(shape, self.dtype)
                 content[:, :, :keep] = outgrown[index].numpy()[:, :, :keep]
                 buffer = OrtValue.ortvalue_from_numpy(content, self._device, 0)
             else:
-                buffer = OrtValue.ortvalue_from_shape_and_type(shape, self._dtype, self._device, 0)
+                buffer = OrtValue.ortvalue_from_shape_and_type(shape, self.dtype, self._device, 0)
             binding.bind_ortvalue_input(past, buffer)
             binding.bind_ortvalue_output(present, buffer)
             self._buffers.append(buffer)
@@ -117,6 +118,28 @@ class Decoder:
     def position(self) -> int:
         """Tokens that the cache holds."""
         return self._position
+
+    def for_batch(self, *, rows: int, positions: int) -> BatchDecoder:
+        """A decoder of texts of different lengths over the same session, with a cache of its own.
+
+        Args:
+            rows: Texts side by side at most.
+            positions: Tokens that a text can have.
+
+        Raises:
+            OptionError: Out of range, or the session does not run on the CPU.
+        """
+        self._check_length(positions)
+        if self._session.get_providers()[0] != CPU_PROVIDER:
+            raise OptionError(
+                "Texts of different lengths are decoded on the CPU only.",
+                found=self._session.get_providers()[0],
+                expected=CPU_PROVIDER,
+            )
+        dtype = self._cache.dtype
+        return BatchDecoder(
+            self._session, self._body, rows=rows, positions=positions, dtype=dtype, outputs=STEP_OUTPUTS
+        )
 
     def reset(self, *, batch: int = 1, positions: int = 0) -> None:
         """Forget every token.
