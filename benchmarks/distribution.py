@@ -122,7 +122,8 @@ def draw_tests(bundle: Bundle, head: LmHead, hidden: np.ndarray) -> list[dict[st
         random = np.random.default_rng(row)
         for temperature in TEMPERATURES:
             scores = TokenScores(output, hidden[row], row, vocabulary=vocabulary)
-            drawn = [scores.draw(random, temperature) for _ in range(DRAWS)]
+            draw = scores.draws(temperature)
+            drawn = [draw(random) for _ in range(DRAWS)]
             claimed = distribution.drawn_log_probabilities(dense[row][None], output.row(row), temperature)[0]
             theirs = by_centroids(rows, output.cluster_scores[row], hidden[row], random, temperature)
             softmax = dense[row] / np.float64(temperature)

@@ -7,6 +7,7 @@ what distribution a draw has, are in :mod:`flashhead_edge.index.distribution`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -186,28 +187,37 @@ class TokenScores:
         return tuple((int(self.ids[i]), min(0.0, float(self.logits[i]) - total)) for i in order)
 
     def draw(self, random: np.random.Generator, temperature: float = 1.0) -> int:
-        """Draw a token; see the module's docstring for its probability.
+        """Draw a token; :mod:`flashhead_edge.index.distribution` says with what probability.
 
         Exact tokens are walked from the likeliest, ties from the lowest id, so a draw does not depend on the order in
         which clusters were opened, and one seed gives two-stage and dense heads the same draws as long as none falls
         on a closed cluster.
         """
+        return self.draws(temperature)(random)
+
+    def draws(self, temperature: float = 1.0) -> Callable[[np.random.Generator], int]:
+        """What :meth:`draw` does, for many draws from scores that no longer change."""
         # Divided after the largest is subtracted: a tiny temperature must not overflow.
         order = np.lexsort((self.ids, -self.logits))
         highest = float(self.logits[order[0]])
         exact = np.cumsum(np.exp((self.logits[order].astype(np.float64) - highest) / temperature))
         with np.errstate(over="ignore"):
-            closed = np.cumsum(ENVELOPE * np.exp(self.closed_log_masses(temperature) - highest / temperature))
+            envelope = ENVELOPE * np.exp(self.closed_log_masses(temperature) - highest / temperature)
+        closed = np.cumsum(envelope)
         rest = float(closed[-1]) if len(closed) else 0.0
-        while True:
-            point = random.random() * (exact[-1] + rest)
-            if point < exact[-1]:
-                return int(self.ids[order[min(int(np.searchsorted(exact, point, side="right")), len(order) - 1)]])
-            cluster = int(np.searchsorted(closed, point - exact[-1], side="right"))
-            if cluster < len(closed):
-                token = self._draw_member(random, temperature, cluster, highest)
-                if token is not None:
-                    return token
+
+        def draw(random: np.random.Generator) -> int:
+            while True:
+                point = random.random() * (exact[-1] + rest)
+                if point < exact[-1]:
+                    return int(self.ids[order[min(int(np.searchsorted(exact, point, side="right")), len(order) - 1)]])
+                cluster = int(np.searchsorted(closed, point - exact[-1], side="right"))
+                if cluster < len(closed):
+                    token = self._draw_member(random, temperature, cluster, highest, float(envelope[cluster]))
+                    if token is not None:
+                        return token
+
+        return draw
 
     def _draw_member(self, random: np.random.Generator, temperature: float, cluster: int, highest: float) -> int | None:
         """Draw in a closed cluster, or None where its estimate was too high this time."""
@@ -217,8 +227,7 @@ class TokenScores:
         mass = np.cumsum(np.exp((logits[other].astype(np.float64) - highest) / temperature))
         if not len(mass):
             return None
-        estimate = ENVELOPE * np.exp(self.closed_log_masses(temperature)[cluster] - highest / temperature)
-        if random.random() * estimate >= mass[-1]:
+        if random.random() * envelope >= mass[-1]:
             return None
         place = int(np.searchsorted(mass, random.random() * mass[-1], side="right"))
         return int(ids[other][min(place, len(mass) - 1)])

@@ -119,7 +119,8 @@ def test_draws_follow_the_distribution_that_they_claim(parts, row, temperature):
     head, _, states, output, vocabulary = parts
     scores = TokenScores(output, states[row], row, vocabulary=vocabulary)
     random = np.random.default_rng(row)
-    drawn = [scores.draw(random, temperature) for _ in range(20_000)]
+    draw = scores.draws(temperature)
+    drawn = [draw(random) for _ in range(20_000)]
     dense = dense_logits(head, states)
     claimed = vocabulary.distribution.drawn_log_probabilities(dense, output, temperature)[row]
     assert g_test(drawn, np.exp(claimed)) > 1e-4
