@@ -219,7 +219,9 @@ class TokenScores:
 
         return draw
 
-    def _draw_member(self, random: np.random.Generator, temperature: float, cluster: int, highest: float) -> int | None:
+    def _draw_member(
+        self, random: np.random.Generator, temperature: float, cluster: int, highest: float, envelope: float
+    ) -> int | None:
         """Draw in a closed cluster, or None where its estimate was too high this time."""
         assert self._vocabulary is not None
         ids, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, np.array([cluster]))
