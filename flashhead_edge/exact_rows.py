@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge import layout
+from flashhead_edge import layout, native
 from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.native.low_bit_rows import score_rows
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
@@ -18,7 +19,7 @@ _Int64 = npt.NDArray[np.int64]
 
 
 class ExactRows:
-    """Scores tokens one by one, in float32; the table stays memory-mapped.
+    """Scores tokens one by one, summed in float32; the table stays memory-mapped.
 
     Args:
         index: The head's index.
@@ -65,12 +66,11 @@ class ExactRows:
         Returns:
             [N] float32, after scale and soft-cap.
         """
-        place, slot = np.divmod(self.index.slot_of_token[token_ids], self.index.cluster_size)
-        # Not a BLAS product: its threads would wait for ONNX Runtime's, which spin between steps.
-        products = np.einsum("nh,h->n", self._rows[place, slot].astype(np.float32), hidden_state)
+        slots = self.index.slot_of_token[token_ids]
+        products = self._products(slots, hidden_state)
         if self._bias is not None:
-            products = products + self._bias[place, slot]
-        return self._activate(products)
+            products = products + self._bias.reshape(-1)[slots]
+        return self.activate(products)
 
     def cluster_logits(self, hidden_state: _Float32, clusters: _Int64) -> tuple[_Int64, _Float32]:
         """Tokens of whole clusters and their logits.
@@ -86,8 +86,26 @@ class ExactRows:
         ids = ids[ids >= 0]
         return ids, self.token_logits(hidden_state, ids)
 
-    def _activate(self, products: _Float32) -> _Float32:
-        """Scale and soft-cap."""
+    def _products(self, slots: npt.NDArray[np.int32], hidden_state: _Float32) -> _Float32:
+        """Products of the rows in some slots with a state, [N] float32."""
+        rows = self._rows.reshape(-1, self._rows.shape[2])
+        products: _Float32
+        if native.is_available() and len(slots):
+            products = score_rows(rows, slots[None].astype(np.int64), hidden_state[None])[0]
+            return products
+        # Not a BLAS product: its threads would wait for ONNX Runtime's, which spin between steps.
+        products = np.einsum("nh,h->n", rows[slots].astype(np.float32), hidden_state)
+        return products
+
+    def activate(self, products: _Float32) -> _Float32:
+        """Scale and soft-cap.
+
+        Args:
+            products: Products with rows, biases included, any shape.
+
+        Returns:
+            Logits of the same shape.
+        """
         logits: _Float32 = products * self._scale
         if self._softcap is not None:
             logits = self._softcap * np.tanh(logits / self._softcap)

@@ -109,6 +109,7 @@ class Generation:
         providers: Execution providers of the runtime, as it reports them.
         drafted_tokens: Tokens that were guessed.
         accepted_drafts: Guesses that were right.
+        recall: What the recall monitor found in this text, where it watches; see :class:`Recall`.
     """
 
     text: str
@@ -124,3 +125,4 @@ class Generation:
     providers: tuple[str, ...]
     drafted_tokens: int = 0
     accepted_drafts: int = 0
+    recall: dict[str, float | int | None] | None = None

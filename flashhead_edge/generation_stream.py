@@ -14,6 +14,7 @@ from flashhead_edge.text_writer import TextWriter
 
 if TYPE_CHECKING:
     from flashhead_edge.drafts import Drafter
+    from flashhead_edge.generator import Generator
     from flashhead_edge.runtimes.decoder import Decoder
 
 
@@ -24,16 +25,16 @@ class GenerationStream(Iterator[str]):
     there is.
 
     Args:
-        decoder: Runs the model.
+        generator: The model; where its recall monitor asks for it, the text goes on with the dense head.
         writer: Chooses the tokens.
         drafter: Guesses tokens that the model checks together, or None.
         num_drafts: Guesses at a time.
     """
 
     def __init__(
-        self, decoder: Decoder, writer: TextWriter, *, drafter: Drafter | None = None, num_drafts: int = 0
+        self, generator: Generator, writer: TextWriter, *, drafter: Drafter | None = None, num_drafts: int = 0
     ) -> None:
-        self._decoder = decoder
+        self._generator = generator
         self._writer = writer
         self._drafter = drafter
         self._num_drafts = num_drafts
@@ -58,7 +59,7 @@ class GenerationStream(Iterator[str]):
 
     def _run(self) -> abc.Generator[str, None, None]:
         """Yield pieces of text until something ends the generation."""
-        writer, decoder = self._writer, self._decoder
+        writer, decoder = self._writer, self._decoder()
         decoder.reset(positions=writer.most_positions)
         fed = list(writer.prompt_ids)
         drafts: list[int] = []
@@ -76,10 +77,19 @@ class GenerationStream(Iterator[str]):
                     decoder.rewind(known + row)
                 drafts = self._draft()
                 fed = [writer.token_ids[-1], *drafts]
+                if decoder is not self._decoder():
+                    decoder = self._decoder()
+                    decoder.reset(positions=writer.most_positions)
+                    fed = [*writer.prompt_ids, *writer.token_ids, *drafts]
         except KeyboardInterrupt:
             pass  # the finish reason says so
         if piece := writer.settle():
             yield piece
+
+    def _decoder(self) -> Decoder:
+        """What runs the model now."""
+        monitor = self._generator.monitor
+        return self._generator.dense_decoder if monitor is not None and monitor.wants_dense else self._generator.decoder
 
     def _draft(self) -> list[int]:
         """Guess tokens, as many as the text may still have after the next one."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -17,10 +18,12 @@ from flashhead_edge.batch import generate_batch
 from flashhead_edge.beam_search import Beam, beam_search
 from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup
 from flashhead_edge.errors import BundleError, OptionError, did_you_mean
+from flashhead_edge.exact_head import ExactHead
 from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.generation import Generation, GenerationOptions
 from flashhead_edge.generation_stream import GenerationStream
 from flashhead_edge.index.distribution import VocabularyDistribution
+from flashhead_edge.monitor import MonitorOptions, RecallMonitor
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.session import CPU_PROVIDER
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 Prompt = str | Sequence[Mapping[str, str]]
 
-_GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense"}
+_GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense", "exact": "decode"}
 _RUNTIMES = ("auto", "onnxruntime")
 
 
@@ -45,12 +48,18 @@ class Generator:
 
     Args:
         bundle: An opened bundle with a body.
-        head: "two-stage", or "dense" for the head that scores the whole vocabulary.
+        head: "two-stage"; "dense" for the head that scores the whole vocabulary; or "exact" for the dense head's tokens
+            by a scan of low-bit rows, or by one pass over the rows as they are stored.
         runtime: "auto" or "onnxruntime".
         threads: Threads of the operators; None leaves the choice to the runtime.
         providers: ONNX Runtime's execution providers; one that cannot be used is an error.
         draft: A smaller model with the same tokenizer that guesses tokens, for ``num_drafts``; without one, guesses
             come from the text itself.
+        monitor: Compare steps with the dense head now and then; None does not.
+
+    Attributes:
+        monitor: The recall monitor of all texts so far, or None.
+        exact: The exact head, or None.
 
     Raises:
         OptionError: The head or runtime is unknown, or the draft model has another tokenizer.
@@ -67,6 +76,7 @@ class Generator:
         threads: int | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
         draft: Generator | None = None,
+        monitor: MonitorOptions | None = None,
     ) -> None:
         _check_known("head", head, _GRAPH_OF_HEAD)
         _check_known("runtime", runtime, _RUNTIMES)
@@ -84,7 +94,13 @@ class Generator:
         graph = choose_graph(bundle, _GRAPH_OF_HEAD[head], providers)
         self.decoder = Decoder(graph, body, threads=threads, providers=providers)
         self._max_positions = body.max_positions
+        self._threads = threads
         self._stream: GenerationStream | None = None
+        self.monitor = RecallMonitor(monitor) if monitor is not None and head == "two-stage" else None
+        self.exact = None
+        if head == "exact":
+            rows = ExactRows.from_bundle(bundle)
+            self.exact = ExactHead.from_bundle(bundle, rows, threads=threads or os.cpu_count() or 1)
         self._drafter: Drafter = PromptLookup()
         if draft is not None:
             _check_same_tokenizer(bundle, draft.bundle)
@@ -92,11 +108,8 @@ class Generator:
 
     @cached_property
     def vocabulary(self) -> WholeVocabulary | None:
-        """What reaches the tokens that are no candidates; None for the dense head, which scores all.
-
-        Read when the first draw or log-probability needs it: greedy decoding does without.
-        """
-        if self.head == "dense":
+        """What reaches the tokens that are no candidates; None for other heads, which score all."""
+        if self.head != "two-stage":
             return None
         manifest = self.bundle.manifest
         rows = ExactRows.from_bundle(self.bundle)
@@ -104,6 +117,12 @@ class Generator:
             rows.index, logit_scale=manifest.logit_scale, logit_softcap=manifest.logit_softcap
         )
         return WholeVocabulary(rows, distribution)
+
+    @cached_property
+    def dense_decoder(self) -> Decoder:
+        """The decoder with the dense head, opened when the recall monitor asks for it."""
+        graph = choose_graph(self.bundle, _GRAPH_OF_HEAD["dense"], self.providers)
+        return Decoder(graph, self.decoder.body, threads=self._threads, providers=self.providers)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -195,7 +214,7 @@ class Generator:
         if self._stream is not None:
             self._stream.close()
         writer = TextWriter(self, prompt_ids, options, start)
-        self._stream = GenerationStream(self.decoder, writer, drafter=self._drafter, num_drafts=options.num_drafts)
+        self._stream = GenerationStream(self, writer, drafter=self._drafter, num_drafts=options.num_drafts)
         return self._stream
 
     def _checked_ids(self, prompt: Prompt, options: GenerationOptions) -> list[int]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.generation import FinishReason, Generation, GenerationOptions
+from flashhead_edge.monitor import Recall, joined
+from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.sampling import Sampler
 from flashhead_edge.stopping import StopStrings
 from flashhead_edge.token_scores import TokenScores
@@ -17,7 +19,6 @@ from flashhead_edge.tokenizer import StreamDecoder
 
 if TYPE_CHECKING:
     from flashhead_edge.generator import Generator
-    from flashhead_edge.runtimes.base import StepOutput
 
 
 class TextWriter:
@@ -45,8 +46,12 @@ class TextWriter:
         self._sampler = Sampler(options.sampling, end_ids=sorted(self._end_ids))
         self._context = ContextCandidates(options.context_candidates) if options.context_candidates else None
         self._wants_logprobs = bool(options.logprobs or options.top_logprobs)
-        needed = self._wants_logprobs or self._context or self._sampler.changes_scores
-        self._vocabulary = generator.vocabulary if needed or not options.sampling.is_greedy else None
+        self._monitor = generator.monitor
+        self._checks: list[Recall] = []
+        self._needs_all = self._wants_logprobs or self._sampler.changes_scores or not options.sampling.is_greedy
+        self._exact = generator.exact
+        needed = self._needs_all or self._context or self._monitor
+        self._vocabulary = generator.vocabulary if needed and self._exact is None else None
         self._decoder = StreamDecoder(generator.tokenizer)
         self._stop = StopStrings(options.stop)
         self._text = ""
@@ -79,16 +84,20 @@ class TextWriter:
             BundleError: The logits are not finite.
             OptionError: The options leave no token that may come.
         """
-        scores = TokenScores(output.head, output.hidden_states[row], row, vocabulary=self._vocabulary)
+        scores = self._scores(output, row)
         if self._context is not None and self._vocabulary is not None:
             self._context.process(scores, self.prompt_ids, self.token_ids)
+        if self._monitor is not None and self._vocabulary is not None:
+            check = self._monitor.step(scores)
+            if check is not None:
+                self._checks.append(check)
         token_id = self._sampler.choose(scores, self.prompt_ids, self.token_ids)
         self._last = time.perf_counter()
         if not self.token_ids:
             self._first = self._last
         self.token_ids.append(token_id)
         if self._wants_logprobs:  # of the model: before processors and temperature
-            self._record(TokenScores(output.head, output.hidden_states[row], row, vocabulary=self._vocabulary))
+            self._record(self._scores(output, row))
         if token_id in self._end_ids:
             self._finish_reason = "stop"
             return ""
@@ -124,7 +133,20 @@ class TextWriter:
             head=self._generator.head,
             runtime=self._generator.runtime,
             providers=self._generator.providers,
+            recall=joined(self._checks).as_dict() if self._monitor is not None else None,
         )
+
+    def _scores(self, output: StepOutput, row: int) -> TokenScores:
+        """What a step says, or the exact head, of the next token."""
+        state = output.hidden_states[row]
+        if self._exact is None:
+            return TokenScores(output.head, state, row, vocabulary=self._vocabulary)
+        if self._needs_all:
+            logits = self._exact.all_logits(state)
+            ids = np.arange(len(logits))
+        else:
+            ids, logits = self._exact.best(state)
+        return TokenScores(HeadOutput(ids[:1], ids[None], logits[None], np.empty((1, 0), np.float32)), state)
 
     def _record(self, scores: TokenScores) -> None:
         """Keep the log-probabilities that were asked for."""

@@ -37,6 +37,7 @@ class WholeVocabulary:
         self.distribution = distribution
         self.cluster_of_token = rows.index.slot_of_token // rows.index.cluster_size
         self.cluster_members = (rows.index.token_order >= 0).sum(axis=1)
+        self.selection_offset = distribution.selection_offset
 
 
 class TokenScores:
@@ -98,6 +99,49 @@ class TokenScores:
         new = ~self.contains(ids)
         self._add(ids[new], logits[new])
         self._opened_later.extend(clusters.tolist())
+
+    @property
+    def num_clusters(self) -> int:
+        """K, or 0 where every token has been scored."""
+        return 0 if self._vocabulary is None else self._vocabulary.rows.index.num_clusters
+
+    @property
+    def cluster_size(self) -> int:
+        """C, or 0 where every token has been scored."""
+        return 0 if self._vocabulary is None else self._vocabulary.rows.index.cluster_size
+
+    def closed_clusters(self) -> _Int64:
+        """Clusters that have not been opened, ascending, [<= K] int64."""
+        if self._vocabulary is None or not self._has_rest:
+            return np.empty(0, np.int64)
+        closed = np.ones(self.num_clusters, dtype=np.bool_)
+        opened = self._vocabulary.cluster_of_token[self.ids[: self._candidates]]
+        closed[opened[opened < self.num_clusters]] = False
+        closed[self._opened_later] = False
+        return np.flatnonzero(closed)
+
+    def open_next(self, count: int) -> None:
+        """Open the clusters that stage 1 would have chosen next.
+
+        Args:
+            count: How many more.
+        """
+        closed = self.closed_clusters()
+        if self._vocabulary is None or not len(closed):
+            return
+        scores = self._output.cluster_scores[0][closed] + self._vocabulary.selection_offset[closed]
+        self.open_clusters(closed[np.argsort(-scores, kind="stable")[:count]])
+
+    def greatest_in(self, clusters: _Int64) -> float:
+        """Greatest exact logit in some clusters, -inf for none; nothing is added to the scores.
+
+        Args:
+            clusters: Numbers of clusters, [n] int64.
+        """
+        if self._vocabulary is None or not len(clusters):
+            return -np.inf
+        _, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, clusters)
+        return float(logits.max(initial=-np.inf))
 
     def places(self, token_ids: _Int64) -> _Int64:
         """Where tokens stand in :attr:`ids`, scoring those that do not stand there yet.

@@ -120,7 +120,7 @@ def test_draws_follow_the_distribution_that_they_claim(parts, row, temperature):
     scores = TokenScores(output, states[row], row, vocabulary=vocabulary)
     random = np.random.default_rng(row)
     draw = scores.draws(temperature)
-    drawn = [draw(random) for _ in range(20_000)]
+    drawn = [draw(random) for _ in range(8_000)]
     dense = dense_logits(head, states)
     claimed = vocabulary.distribution.drawn_log_probabilities(dense, output, temperature)[row]
     assert g_test(drawn, np.exp(claimed)) > 1e-4
@@ -137,7 +137,7 @@ def test_drawing_clusters_by_their_centroids_is_another_distribution(parts):
     dense = dense_logits(head, states)[row]
     shares = np.exp(output.cluster_scores[row] - log_sum_exp(output.cluster_scores)[row])
     drawn = []
-    for cluster in random.choice(index.num_clusters, size=20_000, p=shares / shares.sum()):
+    for cluster in random.choice(index.num_clusters, size=8_000, p=shares / shares.sum()):
         members = index.token_order[cluster][index.token_order[cluster] >= 0]
         inside = np.exp(dense[members] - dense[members].max())
         drawn.append(random.choice(members, p=inside / inside.sum()))

@@ -28,8 +28,14 @@ _INTERRUPTED = 130
 @click.option("--seed", type=int, help="Make the draws repeatable.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given more than once.")
 @click.option("--chat", is_flag=True, help="Send the prompt through the model's chat template.")
-@click.option("--head", type=click.Choice(["two-stage", "dense"]), default="two-stage", show_default=True)
+@click.option("--head", type=click.Choice(["two-stage", "dense", "exact"]), default="two-stage", show_default=True)
 @click.option("--runtime", type=click.Choice(["auto", "onnxruntime"]), default="auto", show_default=True)
+@click.option(
+    "--monitor",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compare every N-th step with the dense head; --verbose and --json say what was found.",
+)
 @click.option("--threads", type=int, help="Threads of the operators.  [default: one a physical core]")
 @click.option("--logprobs", is_flag=True, help="With --json: log-probabilities of the chosen tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON object, at the end.")
@@ -49,6 +55,7 @@ def generate_command(
     chat: bool,
     head: str,
     runtime: str,
+    monitor: int | None,
     threads: int | None,
     logprobs: bool,
     as_json: bool,
@@ -62,11 +69,18 @@ def generate_command(
     from flashhead_edge.bundle import Bundle
     from flashhead_edge.generation import GenerationOptions
     from flashhead_edge.generator import Generator
+    from flashhead_edge.monitor import MonitorOptions
     from flashhead_edge.sampling import SamplingOptions
 
     sampling = SamplingOptions(temperature, top_k, top_p, min_p, seed)
     options = GenerationOptions(max_new_tokens, sampling, stop, chat, logprobs)
-    generator = Generator(Bundle.open(bundle, verify=not no_verify), head=head, runtime=runtime, threads=threads)
+    generator = Generator(
+        Bundle.open(bundle, verify=not no_verify),
+        head=head,
+        runtime=runtime,
+        threads=threads,
+        monitor=MonitorOptions(every=monitor) if monitor else None,
+    )
     text = sys.stdin.read() if prompt == "-" else prompt
     result = _run(generator.stream(text, options), echo=not as_json)
     if as_json:
@@ -105,4 +119,6 @@ def _summary(result: Generation) -> str:
         parts.append(f"first after {result.time_to_first_token_ms:.0f} ms")
     if result.tokens_per_second is not None:
         parts.append(f"{result.tokens_per_second:.1f} tokens/s")
+    if result.recall is not None and result.recall["checks"]:
+        parts.append(f"agreement about {result.recall['agreement']:.3f} over {result.recall['checks']} checks")
     return f"{', '.join(parts)}; {result.head} head, {result.runtime} on {', '.join(result.providers)}"

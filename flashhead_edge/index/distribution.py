@@ -70,7 +70,8 @@ class VocabularyDistribution:
         with np.errstate(divide="ignore"):
             #: Clusters whose tokens are all always scored have none left: no mass.
             self._log_members: _Float32 = np.log(members.astype(np.float32))
-        self._offset: _Float32 = (index.selection_offset * np.float32(logit_scale)).astype(np.float32)
+        #: In logits: added to scores when clusters are chosen, [K].
+        self.selection_offset: _Float32 = (index.selection_offset * np.float32(logit_scale)).astype(np.float32)
 
     def closed_log_masses(self, output: HeadOutput, temperature: float = 1.0) -> _Float64:
         """Estimated ``log(sum(exp(logit / temperature)))`` over the members of every closed cluster.
@@ -155,7 +156,7 @@ class VocabularyDistribution:
 
     def _predicted_log_masses(self, scores: _Float32, beta: float) -> _Float64:
         """What calibration says of clusters with these scores, [B, K]."""
-        offset = self._offset
+        offset = self.selection_offset
         if self._softcap is not None:  # the slope of the soft-cap at the score
             offset = offset * (1 - np.square(scores / np.float32(self._softcap)))
         with np.errstate(divide="ignore", invalid="ignore"):

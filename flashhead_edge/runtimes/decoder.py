@@ -38,7 +38,7 @@ class KvCache:
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, body: BodyRecord) -> None:
-        self._body = body
+        self.body = body
         past = (*body.past_key_names, *body.past_value_names)
         present = (*body.present_key_names, *body.present_value_names)
         self._names = tuple(zip(past, present, strict=True))
@@ -62,7 +62,7 @@ class KvCache:
             return
         from onnxruntime import OrtValue
 
-        shape = (batch, self._body.num_kv_heads, positions, self._body.head_dim)
+        shape = (batch, self.body.num_kv_heads, positions, self.body.head_dim)
         outgrown, self._buffers = (self._buffers if keep else []), []
         for index, (past, present) in enumerate(self._names):
             if keep:
@@ -104,7 +104,7 @@ class Decoder:
         self._session = open_session(graph, threads=threads, providers=providers)
         self._outputs = tuple(outputs)
         _check_names(graph.name, self._session, body, self._outputs)
-        self._body = body
+        self.body = body
         self._binding = self._session.io_binding()
         self._cache = KvCache(self._session, body)
         self._position = 0
@@ -138,7 +138,7 @@ class Decoder:
             )
         dtype = self._cache.dtype
         return BatchDecoder(
-            self._session, self._body, rows=rows, positions=positions, dtype=dtype, outputs=STEP_OUTPUTS
+            self._session, self.body, rows=rows, positions=positions, dtype=dtype, outputs=STEP_OUTPUTS
         )
 
     def reset(self, *, batch: int = 1, positions: int = 0) -> None:
@@ -195,7 +195,7 @@ class Decoder:
         total = self._position + length
         self._check_length(total)
         if batch != self._cache.batch or total > self._cache.capacity:
-            roomy = min(self._body.max_positions, max(total, 2 * self._position))
+            roomy = min(self.body.max_positions, max(total, 2 * self._position))
             self._cache.reserve(self._binding, batch=batch, positions=roomy, keep=self._position)
         self._binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids, dtype=np.int64))
         self._binding.bind_cpu_input("attention_mask", np.ones((batch, total), np.int64))
@@ -227,11 +227,11 @@ class Decoder:
 
     def _check_length(self, positions: int) -> None:
         """Refuse more tokens than the model has positions for."""
-        if positions > self._body.max_positions:
+        if positions > self.body.max_positions:
             raise OptionError(
                 "The sequence is longer than the model's context.",
                 found=f"{positions} tokens",
-                expected=f"at most {self._body.max_positions}",
+                expected=f"at most {self.body.max_positions}",
                 hint="shorten the prompt or ask for fewer new tokens",
             )
 

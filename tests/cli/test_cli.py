@@ -32,6 +32,7 @@ JSON_KEYS = {
         "top_logprobs",
         "drafted_tokens",
         "accepted_drafts",
+        "recall",
     "runtime",
     "providers",
     "finish_reason",
