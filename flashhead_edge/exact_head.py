@@ -65,7 +65,7 @@ class ExactHead:
         self._low_bit = low_bit
         self._rounding = (rows.index.hidden_size + 1) * _UNIT * row_norm
         self._order = rows.index.token_order.ravel().astype(np.int64)
-        self._parts = np.array_split(np.arange(rows.index.vocab_size, dtype=np.int64), threads)
+        self._parts = np.array_split(np.arange(len(self._order), dtype=np.int64), threads)
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self.proven = 0
         self.scored = 0
@@ -107,10 +107,10 @@ class ExactHead:
             [V] float32, after scale and soft-cap.
         """
         self.scored += 1
-        if self._pool is None:
-            return self._rows.token_logits(hidden_state, self._parts[0])
-        others = [self._pool.submit(self._rows.token_logits, hidden_state, part) for part in self._parts[1:]]
-        return np.concatenate([self._rows.token_logits(hidden_state, self._parts[0]), *(o.result() for o in others)])
+        score, pool = self._rows.slot_logits, self._pool
+        others = [] if pool is None else [pool.submit(score, hidden_state, part) for part in self._parts[1:]]
+        logits = np.concatenate([score(hidden_state, self._parts[0]), *(other.result() for other in others)])
+        return np.asarray(logits[self._rows.index.slot_of_token])
 
     def best(self, hidden_state: _Float32) -> tuple[_Int64, _Float32]:
         """Tokens among which the dense head's is, the one with the greatest logit, and the lowest id of several.

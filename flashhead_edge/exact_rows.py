@@ -66,7 +66,18 @@ class ExactRows:
         Returns:
             [N] float32, after scale and soft-cap.
         """
-        slots = self.index.slot_of_token[token_ids]
+        return self.slot_logits(hidden_state, self.index.slot_of_token[token_ids])
+
+    def slot_logits(self, hidden_state: _Float32, slots: npt.NDArray[np.integer]) -> _Float32:
+        """Logits of what stands in some slots of the table, whatever it is in slots of padding.
+
+        Args:
+            hidden_state: Output of the final norm, [H] float32.
+            slots: ``t * C + c`` each, [N]; ascending ones are read fastest.
+
+        Returns:
+            [N] float32, after scale and soft-cap.
+        """
         products = self._products(slots, hidden_state)
         if self._bias is not None:
             products = products + self._bias.reshape(-1)[slots]
@@ -86,7 +97,7 @@ class ExactRows:
         ids = ids[ids >= 0]
         return ids, self.token_logits(hidden_state, ids)
 
-    def _products(self, slots: npt.NDArray[np.int32], hidden_state: _Float32) -> _Float32:
+    def _products(self, slots: npt.NDArray[np.integer], hidden_state: _Float32) -> _Float32:
         """Products of the rows in some slots with a state, [N] float32."""
         rows = self._rows.reshape(-1, self._rows.shape[2])
         products: _Float32
