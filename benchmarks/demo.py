@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.models import MODELS, RESULTS, WORK, bundle_of
-from flashhead_edge import Bundle, Generator, layout
+from flashhead_edge import Bundle, Generator, layout, native
 from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
 from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.evaluate import dense_head
@@ -30,6 +30,7 @@ from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.tokenizer import Tokenizer
 
 PROMPTS = (
@@ -38,9 +39,11 @@ PROMPTS = (
     "def read_lines(path):",
     "Die Stadt liegt an einem Fluss und",
 )
+#: The two-stage head without the native library; "two-stage" has it where it is.
+PORTABLE = "two-stage, standard operators"
 #: Steps of a turn that do not count.
 SETTLING = 16
-HEADS = ("dense fp32", "dense int8", "dense int4", "two-stage")
+HEADS = ("dense fp32", "dense int8", "dense int4", PORTABLE, "two-stage")
 
 
 def main() -> None:
@@ -67,7 +70,8 @@ def compare(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, object]:
     """Measure all heads; the result is what goes into the JSON."""
     graphs = dense_graphs(bundle) | {
         "dense fp32": bundle.path / layout.DENSE_GRAPH,
-        "two-stage": bundle.path / layout.DECODE_GRAPH,
+        PORTABLE: bundle.path / layout.DECODE_GRAPH,
+        "two-stage": choose_graph(bundle, "decode"),
     }
     tokenizer = Tokenizer(bundle.path)
     prompts = [np.array([tokenizer.encode(text)], np.int64) for text in PROMPTS]
@@ -111,6 +115,7 @@ def compare(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, object]:
         "body_precision": body.precision,
         "machine": host_facts().as_dict(),
         "threads": arguments.threads,
+        "native_kernels": native.kernels() if native.is_available() else None,
         "load_average_before": os.getloadavg()[0],
         "prompts": len(prompts),
         "new_tokens": arguments.new_tokens,
@@ -183,8 +188,7 @@ def head_bytes(bundle: Bundle) -> dict[str, int]:
         "dense fp32": vocab * row["fp32"],
         "dense int8": vocab * row["int8"],
         "dense int4": vocab * row["int4"],
-        "two-stage": index.num_clusters * row[index.centroid_precision] + gathered,
-    }
+    } | dict.fromkeys((PORTABLE, "two-stage"), index.num_clusters * row[index.centroid_precision] + gathered)
 
 
 def peak_memory(graph: Path, bundle: Bundle, prompt: np.ndarray, arguments: argparse.Namespace) -> int:
@@ -205,10 +209,10 @@ def _decode_and_report(graph: Path, bundle: Bundle, prompt: np.ndarray, threads:
 
 def print_table(report: dict[str, object]) -> None:
     """Print the comparison for people."""
-    print(f"{'head':<12}{'tok/s':>8}{'step ms':>9}{'x int8':>8}{'agreement':>11}{'head MB/token':>15}{'peak MB':>9}")
+    print(f"{'head':<31}{'tok/s':>8}{'step ms':>9}{'x int8':>8}{'agreement':>11}{'head MB/token':>15}{'peak MB':>9}")
     for row in report["rows"]:
         print(
-            f"{row['head']:<12}{row['tokens_per_second_p50']:>8.1f}{row['step_ms_p50']:>9.2f}"
+            f"{row['head']:<31}{row['tokens_per_second_p50']:>8.1f}{row['step_ms_p50']:>9.2f}"
             f"{row['ratio_to_dense_int8']:>8.2f}{row['agreement']:>11.4f}"
             f"{row['head_bytes_per_token'] / 1e6:>15.1f}{row['peak_rss_bytes'] / 1e6:>9.0f}"
         )

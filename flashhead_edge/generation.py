@@ -106,6 +106,7 @@ class Generation:
         tokens_per_second: Over the decode steps after the first token; None where there were none.
         head: "two-stage" or "dense".
         runtime: What executed the model.
+        runtime_reason: Why it was this runtime.
         providers: Execution providers of the runtime, as it reports them.
         drafted_tokens: Tokens that were guessed.
         accepted_drafts: Guesses that were right.
@@ -122,6 +123,7 @@ class Generation:
     tokens_per_second: float | None
     head: str
     runtime: str
+    runtime_reason: str
     providers: tuple[str, ...]
     drafted_tokens: int = 0
     accepted_drafts: int = 0

@@ -26,6 +26,7 @@ from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.monitor import MonitorOptions, RecallMonitor
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
+from flashhead_edge.runtimes.selector import device_facts, select
 from flashhead_edge.runtimes.session import CPU_PROVIDER
 from flashhead_edge.text_writer import TextWriter
 from flashhead_edge.token_scores import WholeVocabulary
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 Prompt = str | Sequence[Mapping[str, str]]
 
 _GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense", "exact": "decode"}
-_RUNTIMES = ("auto", "onnxruntime")
 
 
 class Generator:
@@ -50,14 +50,17 @@ class Generator:
         bundle: An opened bundle with a body.
         head: "two-stage"; "dense" for the head that scores the whole vocabulary; or "exact" for the dense head's tokens
             by a scan of low-bit rows, or by one pass over the rows as they are stored.
-        runtime: "auto" or "onnxruntime".
+        runtime: "auto" for the best one here, or a name that ``flashhead-edge runtimes`` lists.
         threads: Threads of the operators; None leaves the choice to the runtime.
-        providers: ONNX Runtime's execution providers; one that cannot be used is an error.
+        providers: ONNX Runtime's execution providers; one that cannot be used is an error. None leaves the choice to
+            the selector.
         draft: A smaller model with the same tokenizer that guesses tokens, for ``num_drafts``; without one, guesses
             come from the text itself.
         monitor: Compare steps with the dense head now and then; None does not.
 
     Attributes:
+        runtime: What executes the model.
+        runtime_reason: Why this runtime.
         monitor: The recall monitor of all texts so far, or None.
         exact: The exact head, or None.
 
@@ -74,12 +77,11 @@ class Generator:
         head: str = "two-stage",
         runtime: str = "auto",
         threads: int | None = None,
-        providers: Sequence[str] = (CPU_PROVIDER,),
+        providers: Sequence[str] | None = None,
         draft: Generator | None = None,
         monitor: MonitorOptions | None = None,
     ) -> None:
         _check_known("head", head, _GRAPH_OF_HEAD)
-        _check_known("runtime", runtime, _RUNTIMES)
         body = bundle.manifest.body
         if body is None:
             raise BundleError(
@@ -89,7 +91,7 @@ class Generator:
             )
         self.bundle = bundle
         self.head = head
-        self.runtime = "onnxruntime"
+        self.runtime, providers, self.runtime_reason = _choose_runtime(bundle, runtime, providers)
         self.tokenizer = Tokenizer(bundle.path)
         graph = choose_graph(bundle, _GRAPH_OF_HEAD[head], providers)
         self.decoder = Decoder(graph, body, threads=threads, providers=providers)
@@ -257,6 +259,18 @@ class Generator:
                 hint="the tokenizer files are another model's: export the bundle again",
             )
         return ids
+
+
+def _choose_runtime(bundle: Bundle, runtime: str, providers: Sequence[str] | None) -> tuple[str, Sequence[str], str]:
+    """Runtime, its execution providers, and why."""
+    if providers is not None:
+        if runtime not in ("auto", "onnxruntime"):
+            raise OptionError("Execution providers are ONNX Runtime's.", found=runtime, expected="onnxruntime or auto")
+        return "onnxruntime", providers, "its providers were asked for"
+    graphs = frozenset(bundle.manifest.graphs)
+    choice = select(device_facts(), "text", graphs=graphs, wanted=None if runtime == "auto" else runtime)
+    chosen = choice.candidate
+    return chosen.runtime, (chosen.provider or CPU_PROVIDER,), choice.reason
 
 
 def _check_same_tokenizer(bundle: Bundle, draft: Bundle) -> None:

@@ -132,6 +132,7 @@ class TextWriter:
             tokens_per_second=(count - 1) / (self._last - self._first) if count > 1 else None,
             head=self._generator.head,
             runtime=self._generator.runtime,
+            runtime_reason=self._generator.runtime_reason,
             providers=self._generator.providers,
             recall=joined(self._checks).as_dict() if self._monitor is not None else None,
         )

@@ -46,9 +46,14 @@ def doctor_report(facts: DeviceFacts, problems: list[Problem], recommendation: R
     """
     import dataclasses
 
+    from flashhead_edge import native
+    from flashhead_edge.platforms.matching import match_platform
+
     return {
         "ok": not any(problem.severity == "error" for problem in problems),
         **facts.as_dict(),
+        "platform": dataclasses.asdict(match_platform(facts)),
+        "native": {"kernels": _native_kernels(), "unavailable_because": native.unavailable_because()},
         "problems": [dataclasses.asdict(problem) for problem in problems],
         "recommendation": {**dataclasses.asdict(recommendation), "install": list(recommendation.install)},
     }
@@ -56,7 +61,11 @@ def doctor_report(facts: DeviceFacts, problems: list[Problem], recommendation: R
 
 def _text(facts: DeviceFacts, problems: list[Problem], recommendation: Recommendation) -> str:
     """The report for people."""
-    lines = [*_host_lines(facts), *_jetson_lines(facts), *_nvidia_lines(facts), *_software_lines(facts), ""]
+    from flashhead_edge.platforms.matching import match_platform
+
+    match = match_platform(facts)
+    platform = _line(facts, "platform", f"{match.name or 'unknown'}: {match.reason}", "")
+    lines = [platform, *_host_lines(facts), *_jetson_lines(facts), *_nvidia_lines(facts), *_software_lines(facts), ""]
     if not problems:
         lines.append("No problems found.")
     for problem in problems:
@@ -66,7 +75,8 @@ def _text(facts: DeviceFacts, problems: list[Problem], recommendation: Recommend
             f"  expected: {problem.expected}",
             f"  what to do: {problem.hint}",
         ]
-    lines += ["", f"Best here: {recommendation.runtime} on {recommendation.provider}: {recommendation.reason}."]
+    way = f" on {recommendation.provider}" if recommendation.provider else ""
+    lines += ["", f"Best here: {recommendation.runtime}{way}: {recommendation.reason}."]
     if recommendation.install:
         lines += ["To install it:", *(f"  {command}" for command in recommendation.install)]
     else:
@@ -128,9 +138,18 @@ def _nvidia_lines(facts: DeviceFacts) -> list[str]:
     return lines
 
 
+def _native_kernels() -> str | None:
+    from flashhead_edge import native
+
+    return native.kernels() if native.is_available() else None
+
+
 def _software_lines(facts: DeviceFacts) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in facts.packages.items()) or "none"
+    from flashhead_edge import native
+
     lines = [_line(facts, "packages", packages, "packages")]
+    lines.append(_line(facts, "native library", _native_kernels() or f"no: {native.unavailable_because()}", ""))
     if facts.onnxruntime_cuda:
         lines.append(_line(facts, "built for CUDA", f"{facts.onnxruntime_cuda} (onnxruntime-gpu)", "onnxruntime_cuda"))
     if facts.providers is None:

@@ -29,7 +29,7 @@ _INTERRUPTED = 130
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given more than once.")
 @click.option("--chat", is_flag=True, help="Send the prompt through the model's chat template.")
 @click.option("--head", type=click.Choice(["two-stage", "dense", "exact"]), default="two-stage", show_default=True)
-@click.option("--runtime", type=click.Choice(["auto", "onnxruntime"]), default="auto", show_default=True)
+@click.option("--runtime", default="auto", show_default=True, help="auto, or a name that runtimes lists.")
 @click.option(
     "--monitor",
     type=click.IntRange(min=1),

@@ -35,6 +35,9 @@ COMMANDS = {
     "eval": CommandEntry("flashhead_edge.cli.eval:eval_command", "Compare a bundle's head with the dense head."),
     "inspect": CommandEntry("flashhead_edge.cli.inspect:inspect_command", "Show what a bundle holds."),
     "platforms": CommandEntry("flashhead_edge.cli.platforms:platforms_command", "Show the platforms that are known."),
+    "runtimes": CommandEntry(
+        "flashhead_edge.cli.runtimes:runtimes_command", "Show which runtime is chosen here, and why."
+    ),
     "doctor": CommandEntry(
         "flashhead_edge.cli.doctor:doctor_command", "Look at this device and say what to install on it."
     ),

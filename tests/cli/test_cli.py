@@ -33,6 +33,7 @@ JSON_KEYS = {
         "drafted_tokens",
         "accepted_drafts",
         "recall",
+    "runtime_reason",
     "runtime",
     "providers",
     "finish_reason",

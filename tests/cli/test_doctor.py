@@ -24,6 +24,8 @@ JSON_KEYS = {
     "overridden",
     "problems",
     "recommendation",
+    "platform",
+    "native",
 }
 BOARD = {
     "FLASHHEAD_EDGE_JETSON_MODEL": "NVIDIA Jetson Orin Nano Developer Kit",
