@@ -15,7 +15,7 @@ from flashhead_edge.text_writer import TextWriter
 if TYPE_CHECKING:
     from flashhead_edge.drafts import Drafter
     from flashhead_edge.generator import Generator
-    from flashhead_edge.runtimes.decoder import Decoder
+    from flashhead_edge.runtimes.decoder import AnyDecoder
 
 
 class GenerationStream(Iterator[str]):
@@ -86,7 +86,7 @@ class GenerationStream(Iterator[str]):
         if piece := writer.settle():
             yield piece
 
-    def _decoder(self) -> Decoder:
+    def _decoder(self) -> AnyDecoder:
         """What runs the model now."""
         monitor = self._generator.monitor
         return self._generator.dense_decoder if monitor is not None and monitor.wants_dense else self._generator.decoder

@@ -24,7 +24,7 @@ from flashhead_edge.generation import Generation, GenerationOptions
 from flashhead_edge.generation_stream import GenerationStream
 from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.monitor import MonitorOptions, RecallMonitor
-from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.decoder import AnyDecoder, Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.selector import device_facts, select
 from flashhead_edge.runtimes.session import CPU_PROVIDER
@@ -93,10 +93,10 @@ class Generator:
         self.head = head
         self.runtime, providers, self.runtime_reason = _choose_runtime(bundle, runtime, providers)
         self.tokenizer = Tokenizer(bundle.path)
-        graph = choose_graph(bundle, _GRAPH_OF_HEAD[head], providers)
-        self.decoder = Decoder(graph, body, threads=threads, providers=providers)
-        self._max_positions = body.max_positions
         self._threads = threads
+        self._asked_providers = providers
+        self.decoder = self._open_decoder(_GRAPH_OF_HEAD[head])
+        self._max_positions = body.max_positions
         self._stream: GenerationStream | None = None
         self.monitor = RecallMonitor(monitor) if monitor is not None and head == "two-stage" else None
         self.exact = None
@@ -121,10 +121,9 @@ class Generator:
         return WholeVocabulary(rows, distribution)
 
     @cached_property
-    def dense_decoder(self) -> Decoder:
+    def dense_decoder(self) -> AnyDecoder:
         """The decoder with the dense head, opened when the recall monitor asks for it."""
-        graph = choose_graph(self.bundle, _GRAPH_OF_HEAD["dense"], self.providers)
-        return Decoder(graph, self.decoder.body, threads=self._threads, providers=self.providers)
+        return self._open_decoder(_GRAPH_OF_HEAD["dense"])
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -218,6 +217,17 @@ class Generator:
         writer = TextWriter(self, prompt_ids, options, start)
         self._stream = GenerationStream(self, writer, drafter=self._drafter, num_drafts=options.num_drafts)
         return self._stream
+
+    def _open_decoder(self, graph: str) -> AnyDecoder:
+        """Open a graph of the bundle on the runtime."""
+        body = self.bundle.manifest.body
+        assert body is not None
+        if self.runtime == "openvino":
+            from flashhead_edge.runtimes.openvino_decoder import OpenVinoDecoder
+
+            return OpenVinoDecoder(self.bundle.file(self.bundle.graph(graph).file), body, threads=self._threads)
+        file = choose_graph(self.bundle, graph, self._asked_providers)
+        return Decoder(file, body, threads=self._threads, providers=self._asked_providers)
 
     def _checked_ids(self, prompt: Prompt, options: GenerationOptions) -> list[int]:
         """Encode a prompt that fits the model's context, with options that fit its vocabulary."""

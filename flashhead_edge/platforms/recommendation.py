@@ -32,7 +32,8 @@ def recommend(facts: DeviceFacts) -> Recommendation:
     Args:
         facts: The device.
     """
-    best = next(item for item in CANDIDATES if "text" in item.purposes and item.unfit(facts) is None)
+    suited = (item for item in CANDIDATES if "text" in item.purposes and item.only_if_asked(facts) is None)
+    best = next(item for item in suited if item.unfit(facts) is None)
     if best.missing(facts) is None:
         return Recommendation(best.runtime, best.provider, best.because, ())
     installed = installed_onnx_runtimes(facts.packages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,36 @@ _DEVICE_OF_PROVIDER = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvid
 #: The head's outputs and the states that it saw.
 STEP_OUTPUTS = (*HeadOutput._fields, "hidden_states")
 _DTYPE_OF_TENSOR = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class AnyDecoder(Protocol):
+    """Runs a model token by token; methods as in :class:`Decoder`.
+
+    Attributes:
+        body: Sizes and names of the cache.
+    """
+
+    body: BodyRecord
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What executes the model, most preferred first."""
+
+    @property
+    def position(self) -> int:
+        """Tokens that the cache holds."""
+
+    def reset(self, *, batch: int = 1, positions: int = 0) -> None:
+        """Forget every token."""
+
+    def rewind(self, positions: int) -> None:
+        """Forget the last tokens of every row."""
+
+    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> StepOutput:
+        """Feed tokens and run the head on the last positions."""
+
+    def for_batch(self, *, rows: int, positions: int) -> BatchDecoder:
+        """A decoder of texts of different lengths."""
 
 
 class KvCache:
@@ -137,9 +167,7 @@ class Decoder:
                 expected=CPU_PROVIDER,
             )
         dtype = self._cache.dtype
-        return BatchDecoder(
-            self._session, self.body, rows=rows, positions=positions, dtype=dtype, outputs=STEP_OUTPUTS
-        )
+        return BatchDecoder(self._session, self.body, rows=rows, positions=positions, dtype=dtype, outputs=STEP_OUTPUTS)
 
     def reset(self, *, batch: int = 1, positions: int = 0) -> None:
         """Forget every token.

@@ -39,6 +39,7 @@ class Candidate:
         broken: What does not work of what is installed; None for nothing.
         install: Commands that install it.
         packages: Packages of which one must be installed.
+        only_if_asked: Why it is not chosen by itself here; None where it may be.
         graph: Graph that a bundle must have, or None.
     """
 
@@ -51,6 +52,7 @@ class Candidate:
     broken: _Obstacle
     install: Callable[[DeviceFacts], tuple[str, ...]]
     packages: tuple[str, ...] = ()
+    only_if_asked: _Obstacle = lambda facts: None
     graph: str | None = None
 
     def missing(self, facts: DeviceFacts) -> str | None:
@@ -123,8 +125,8 @@ def judge(
             choices.append(Choice(item, False, False, obstacle))
         elif wanted is not None and wanted not in (item.name, item.runtime):
             choices.append(Choice(item, False, True, f"{wanted} was asked for"))
-        elif wanted is None and item.name in _NEVER_BY_ITSELF:
-            choices.append(Choice(item, False, True, _NEVER_BY_ITSELF[item.name]))
+        elif wanted is None and (reason := item.only_if_asked(facts)):
+            choices.append(Choice(item, False, True, reason))
         elif open_to_choice:
             choices.append(Choice(item, True, True, item.because if wanted is None else "it was asked for"))
         else:
@@ -186,7 +188,6 @@ _CANNOT: Mapping[Purpose, str] = {
     "head": "{runtime} does not run a head alone",
     "serve": "{runtime} is no server",
 }
-_NEVER_BY_ITSELF = {"reference": "it is the oracle of the tests, and slow; ask for it by name"}
 
 
 def _nothing(facts: DeviceFacts) -> str | None:
@@ -294,12 +295,13 @@ CANDIDATES: tuple[Candidate, ...] = (
         "openvino",
         "openvino",
         None,
-        ("head",),
+        ("text", "head"),
         "OpenVINO is installed, and the processor is Intel's",
-        _not_intel,
+        _nothing,
         _nothing,
         _commands("pip install 'flashhead-edge[openvino]'"),
         packages=("openvino",),
+        only_if_asked=_not_intel,
     ),
     Candidate(
         "onnxruntime-cpu",
@@ -312,5 +314,15 @@ CANDIDATES: tuple[Candidate, ...] = (
         _commands("pip install 'flashhead-edge[cpu]'"),
         packages=ONNX_RUNTIMES,
     ),
-    Candidate("reference", "reference", None, ("head",), "it was asked for", _nothing, _nothing, _commands()),
+    Candidate(
+        "reference",
+        "reference",
+        None,
+        ("head",),
+        "it was asked for",
+        _nothing,
+        _nothing,
+        _commands(),
+        only_if_asked=lambda facts: "it is the oracle of the tests, and slow",
+    ),
 )
