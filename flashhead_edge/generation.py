@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict
 
+from flashhead_edge.constraints import Constraint
 from flashhead_edge.errors import OptionError, did_you_mean
 from flashhead_edge.sampling import SamplingOptions
 
+#: Keywords that make a constraint, named as the class methods that do.
+_CONSTRAINTS = ("regex", "json_schema", "choice", "grammar")
 FinishReason = Literal["stop", "length", "interrupted"]
 
 
@@ -22,6 +25,11 @@ class GenerationKeywords(TypedDict, total=False):
     top_logprobs: int
     context_candidates: int
     num_drafts: int
+    constraint: Constraint | None
+    regex: str
+    json_schema: str | Mapping[str, Any]
+    choice: Sequence[str]
+    grammar: str
     temperature: float
     top_k: int
     top_p: float
@@ -48,6 +56,7 @@ class GenerationOptions:
         chat: Send the prompt through the model's chat template, as a user's message.
         logprobs: Record the log-probability of every chosen token.
         top_logprobs: Record this many of the likeliest tokens at every step, with their log-probabilities.
+        constraint: What the text must be, or None.
         num_drafts: Tokens guessed at a time and checked in one step; 0 is none. Guesses come from the generator's draft
             model, or from the text itself where it has none.
         context_candidates: Positions whose likeliest tokens stay candidates of the two-stage head; 0 is none.
@@ -61,6 +70,7 @@ class GenerationOptions:
     top_logprobs: int = 0
     context_candidates: int = 64
     num_drafts: int = 0
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -73,16 +83,21 @@ class GenerationOptions:
 
     @classmethod
     def of(cls, **keywords: Any) -> GenerationOptions:
-        """Options from their fields and those of the sampling, side by side.
+        """Options from their fields and those of the sampling, side by side, and ``regex`` and the like.
 
         Raises:
             OptionError: A keyword is unknown, or a value out of range.
         """
         own = {item.name for item in fields(cls)} - {"sampling"}
-        known = own | {item.name for item in fields(SamplingOptions)}
+        known = own | set(_CONSTRAINTS) | {item.name for item in fields(SamplingOptions)}
         for name in keywords:
             if name not in known:
                 raise OptionError(f"There is no option {name!r}.", hint=did_you_mean(name, known))
+        constraints = [name for name in _CONSTRAINTS if name in keywords]
+        if len(constraints) + ("constraint" in keywords) > 1:
+            raise OptionError("A text follows one constraint.", found=", ".join(constraints), expected="one of them")
+        for name in constraints:
+            keywords["constraint"] = getattr(Constraint, name)(keywords.pop(name))
         if isinstance(keywords.get("stop"), str):
             keywords["stop"] = (keywords["stop"],)
         chosen = {name: value for name, value in keywords.items() if name in own}

@@ -114,14 +114,14 @@ class Sampler:
     Args:
         options: How to choose.
         end_ids: Ids that end a text.
-        processors: More logit processors, after those of the options.
+        processors: More logit processors, before those of the options.
     """
 
     def __init__(
         self, options: SamplingOptions, *, end_ids: Sequence[int] = (), processors: Sequence[LogitProcessor] = ()
     ) -> None:
         self._options = options
-        self._processors = [*logit_processors(options, end_ids), *processors]
+        self._processors = [*processors, *logit_processors(options, end_ids)]
         self._random = np.random.default_rng(options.seed)
 
     @property

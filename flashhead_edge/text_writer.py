@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashhead_edge.constraints import ConstraintProcessor
 from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.generation import FinishReason, Generation, GenerationOptions
 from flashhead_edge.monitor import Recall, joined
@@ -43,7 +44,11 @@ class TextWriter:
         self._generator = generator
         self._options = options
         self._end_ids = frozenset(generator.bundle.manifest.eos_token_ids)
-        self._sampler = Sampler(options.sampling, end_ids=sorted(self._end_ids))
+        self._constraint = None
+        if options.constraint is not None:
+            self._constraint = ConstraintProcessor(options.constraint, generator.bundle)
+        first = [self._constraint] if self._constraint is not None else []
+        self._sampler = Sampler(options.sampling, end_ids=sorted(self._end_ids), processors=first)
         self._context = ContextCandidates(options.context_candidates) if options.context_candidates else None
         self._wants_logprobs = bool(options.logprobs or options.top_logprobs)
         self._monitor = generator.monitor
@@ -102,6 +107,8 @@ class TextWriter:
             self._finish_reason = "stop"
             return ""
         piece = self._accept(self._decoder.push(token_id))
+        if self._constraint is not None and self._constraint.is_complete(self.token_ids):
+            self._finish_reason = "stop"
         if not self.finished and len(self.token_ids) == self._options.max_new_tokens:
             self._finish_reason = "length"
         return piece

@@ -23,6 +23,9 @@ _Int64 = npt.NDArray[np.int64]
 _Float32 = npt.NDArray[np.float32]
 _Float64 = npt.NDArray[np.float64]
 
+#: Clusters opened at a time where some may hold the best token.
+_FIRST_OPENED = 64
+
 
 class WholeVocabulary:
     """What turns a head's output into scores that reach every token: statistics of clusters, and their rows.
@@ -38,6 +41,7 @@ class WholeVocabulary:
         self.cluster_of_token = rows.index.slot_of_token // rows.index.cluster_size
         self.cluster_members = (rows.index.token_order >= 0).sum(axis=1)
         self.selection_offset = distribution.selection_offset
+        self.deviation = np.sqrt(rows.index.cluster_variance) * np.float32(distribution.logit_scale)
 
 
 class TokenScores:
@@ -68,6 +72,7 @@ class TokenScores:
         self._closed: dict[float, _Float64] = {}
         self._opened_later: list[int] = []
         self._place: npt.NDArray[np.int32] | None = None
+        self._mask: npt.NDArray[np.bool_] | None = None
         self._candidates = len(self.ids)
 
     @property
@@ -166,15 +171,49 @@ class TokenScores:
         return np.asarray(known & (place[np.where(known, token_ids, 0)] >= 0))
 
     def restrict(self, token_ids: _Int64) -> None:
-        """Leave these tokens only; all of them are scored exactly.
+        """Leave these tokens only, as far as they can still come; all of them are scored exactly.
 
         Args:
-            token_ids: Distinct ids, [n] int64, at least one.
+            token_ids: Distinct ids, [n] int64.
         """
+        if not self._has_rest:
+            token_ids = token_ids[self.contains(token_ids)]
         places = self.places(token_ids)
         self.ids, self.logits = self.ids[places], self.logits[places]
         self._place = None
         self._has_rest = False
+
+    def mask(self, allowed: npt.NDArray[np.bool_]) -> None:
+        """Forbid tokens, also those that have not been scored.
+
+        A mask is as wide as the vocabulary, and so is the work: what closed clusters have left must be counted.
+
+        Args:
+            allowed: Whether each token may come, [V] bool.
+        """
+        self.logits[~allowed[self.ids]] = -np.inf
+        self._mask = allowed
+        self._closed.clear()
+
+    def open_promising(self) -> int:
+        """Open clusters until none is left that could hold the greatest logit, and say how many were opened.
+
+        A cluster could if its predicted greatest logit and twice the deviation of its score's error reach the best
+        token that may come; after 64 that could, twice as many are opened, and so on.
+        """
+        if self._vocabulary is None or not self._has_rest:
+            return 0
+        opened, step = 0, _FIRST_OPENED
+        promise = self._output.cluster_scores[0] + self._vocabulary.selection_offset + 2 * self._vocabulary.deviation
+        while True:
+            closed = np.flatnonzero(np.isfinite(self.closed_log_masses()))
+            closed = closed[promise[closed] >= self.logits.max(initial=-np.inf)]
+            if not len(closed):
+                return opened
+            chosen = closed[np.argsort(-promise[closed], kind="stable")[:step]]
+            self.open_clusters(chosen)
+            opened += len(chosen)
+            step *= 2
 
     def drop_rest(self) -> None:
         """Leave the tokens with exact logits only."""
@@ -194,6 +233,10 @@ class TokenScores:
             members = self._vocabulary.cluster_members[: len(known)]
             cluster = self._vocabulary.cluster_of_token[self.ids[self._candidates :]]
             left = members - np.bincount(cluster, minlength=len(known))[: len(known)]
+            if self._mask is not None:
+                unscored = self._mask & (self._places() < 0)
+                allowed = self._vocabulary.cluster_of_token[unscored]
+                left = np.bincount(allowed, minlength=len(known))[: len(known)]
             with np.errstate(divide="ignore", invalid="ignore"):  # an empty cluster has no mass to share
                 known += np.where(left == members, 0.0, np.log(left / members))
             known[self._opened_later] = -np.inf
@@ -270,6 +313,8 @@ class TokenScores:
         assert self._vocabulary is not None
         ids, logits = self._vocabulary.rows.cluster_logits(self._hidden_state, np.array([cluster]))
         other = ~self.contains(ids)
+        if self._mask is not None:
+            other &= self._mask[ids]
         mass = np.cumsum(np.exp((logits[other].astype(np.float64) - highest) / temperature))
         if not len(mass):
             return None
@@ -290,6 +335,8 @@ class TokenScores:
 
     def _add(self, ids: _Int64, logits: _Float32) -> None:
         """Append tokens with exact logits."""
+        if self._mask is not None:
+            logits = np.where(self._mask[ids], logits, np.float32(-np.inf))
         if self._place is not None:
             self._place[ids] = np.arange(len(self.ids), len(self.ids) + len(ids))
         self.ids = np.concatenate([self.ids, ids])

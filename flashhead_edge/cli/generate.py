@@ -6,9 +6,11 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from flashhead_edge.cli.sampling_options import constraint_options, sampling_keywords, sampling_options
 
 if TYPE_CHECKING:
     from flashhead_edge.generation import Generation
@@ -21,11 +23,8 @@ _INTERRUPTED = 130
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt")
 @click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Upper limit of generated tokens.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy, 1 the model's own.")
-@click.option("--top-k", type=int, default=0, show_default=True, help="Keep the k likeliest tokens; 0 keeps all.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Keep the likeliest tokens up to this sum.")
-@click.option("--min-p", type=float, default=0.0, show_default=True, help="Keep tokens this likely against the best.")
-@click.option("--seed", type=int, help="Make the draws repeatable.")
+@sampling_options
+@constraint_options
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given more than once.")
 @click.option("--chat", is_flag=True, help="Send the prompt through the model's chat template.")
 @click.option("--head", type=click.Choice(["two-stage", "dense", "exact"]), default="two-stage", show_default=True)
@@ -36,30 +35,32 @@ _INTERRUPTED = 130
     metavar="N",
     help="Compare every N-th step with the dense head; --verbose and --json say what was found.",
 )
+@click.option("--num-drafts", type=int, default=0, show_default=True, help="Tokens guessed and checked at a time.")
+@click.option(
+    "--draft", type=click.Path(path_type=Path), metavar="BUNDLE", help="A smaller model that guesses, not the text."
+)
+@click.option(
+    "--context-candidates", type=int, default=64, show_default=True, help="Positions whose tokens stay candidates."
+)
 @click.option("--threads", type=int, help="Threads of the operators.  [default: one a physical core]")
 @click.option("--logprobs", is_flag=True, help="With --json: log-probabilities of the chosen tokens.")
+@click.option("--top-logprobs", type=int, default=0, show_default=True, help="With --json: of so many tokens a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON object, at the end.")
 @click.option("--no-verify", is_flag=True, help="Do not hash the bundle's files; starts faster.")
 @click.pass_context
 def generate_command(
     ctx: click.Context,
+    /,
     bundle: Path,
     prompt: str,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    min_p: float,
-    seed: int | None,
-    stop: tuple[str, ...],
-    chat: bool,
     head: str,
     runtime: str,
     monitor: int | None,
+    draft: Path | None,
     threads: int | None,
-    logprobs: bool,
     as_json: bool,
     no_verify: bool,
+    **options: Any,
 ) -> None:
     """Generate text from a bundle.
 
@@ -70,19 +71,20 @@ def generate_command(
     from flashhead_edge.generation import GenerationOptions
     from flashhead_edge.generator import Generator
     from flashhead_edge.monitor import MonitorOptions
-    from flashhead_edge.sampling import SamplingOptions
+    from flashhead_edge.tokenizer import Tokenizer
 
-    sampling = SamplingOptions(temperature, top_k, top_p, min_p, seed)
-    options = GenerationOptions(max_new_tokens, sampling, stop, chat, logprobs)
+    opened = Bundle.open(bundle, verify=not no_verify)
+    chosen = GenerationOptions.of(**sampling_keywords(options, Tokenizer(opened.path)), **options)
     generator = Generator(
-        Bundle.open(bundle, verify=not no_verify),
+        opened,
         head=head,
         runtime=runtime,
         threads=threads,
         monitor=MonitorOptions(every=monitor) if monitor else None,
+        draft=None if draft is None else Generator(Bundle.open(draft, verify=not no_verify), threads=threads),
     )
     text = sys.stdin.read() if prompt == "-" else prompt
-    result = _run(generator.stream(text, options), echo=not as_json)
+    result = _run(generator.stream(text, chosen), echo=not as_json)
     if as_json:
         click.echo(json.dumps(_report(result), ensure_ascii=False, indent=2))
     if ctx.find_root().params.get("verbose"):

@@ -62,6 +62,7 @@ class VocabularyDistribution:
 
     def __init__(self, index: HeadIndex, *, logit_scale: float = 1.0, logit_softcap: float | None = None) -> None:
         self._softcap = logit_softcap
+        self.logit_scale = logit_scale
         self._order = index.token_order[: index.num_clusters]
         self._clusters = index.num_clusters
         self._places = len(index.token_order)
