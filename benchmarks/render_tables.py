@@ -129,6 +129,105 @@ def clustering() -> str:
     )
 
 
+def distribution() -> str:
+    """The distribution over the whole vocabulary, against the dense head's."""
+    report = read("distribution.json")
+    if report is None:
+        return NOT_MEASURED
+    rows = [
+        (
+            model["model"],
+            kind.replace("_", " "),
+            *(f"{model[kind]['total_variation_mean'][temperature]:.4f}" for temperature in ("0.5", "1.0", "1.5")),
+            f"{model[kind]['perplexity_ratio']:.4f}",
+            f"{model[kind]['following_logprob_error_p99']:.3f}",
+            f"{model[kind]['clusters_scored_per_draw_bound_mean']['1.0']:.2f}",
+        )
+        for model in report["models"]
+        for kind in ("teacher_forced", "own_continuations")
+    ]
+    variation = [f"total variation, T = {temperature}" for temperature in ("0.5", "1", "1.5")]
+    head = ("model", "states", *variation, "perplexity ratio", "logprob error, p99", "clusters a draw, T = 1")
+    tests = [test for model in report["models"] for test in model["draws"]]
+    lowest, highest = (
+        pick(test[key] for test in tests) for pick, key in ((min, "p_value"), (max, "reference_p_value"))
+    )
+    return (
+        f"{markdown(head, rows)}\n\nLikelihood-ratio tests of {report['draws']:,} draws at {len(tests)} states and "
+        f"temperatures: p-values of ours are {lowest:.3f} or more; of drawing a cluster by the softmax of centroid "
+        f"scores and then inside, {highest:.0e} or less."
+    )
+
+
+def head_batches() -> str:
+    """Milliseconds of heads by batch."""
+    models = [read(f"native-head-{name}.json") for name in ("gemma3-270m", "smollm2")]
+    parts = []
+    for report in models:
+        if report is None:
+            continue
+        names = ("dense int8", "dense int4", "standard operators", "native")
+        times = {(row["batch"], row["head"]): row["ms_p50"] for row in report["heads"]}
+        rows = [
+            (
+                str(batch),
+                *(f"{times[batch, name]:.2f}" for name in names),
+                f"{times[batch, names[0]] / times[batch, 'native']:.1f}",
+            )
+            for batch in sorted({batch for batch, _ in times})
+        ]
+        head = (
+            "batch",
+            "dense int8",
+            "dense int4",
+            "two-stage, standard operators",
+            "two-stage, native",
+            "int8 / native",
+        )
+        parts.append(
+            f"{report['vocab_size']:,} x {report['hidden_size']}, milliseconds of the head, {report['threads']} threads "
+            f"of {report['machine']['cpu_model']}, kernels {report['kernels']}, medians.\n\n{markdown(head, rows)}"
+        )
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def decoding_options() -> str:
+    """What decoding options cost."""
+    report = read("decoding-options.json")
+    if report is None:
+        return NOT_MEASURED
+    models = report["models"]
+    rows = []
+    for number, row in enumerate(models[0]["options"]):
+        figures = [model["options"][number] for model in models]
+        cells = [(f"{f['tokens_per_second_p50']:.0f}", f"{f['ratio_to_greedy']:.2f}") for f in figures]
+        rows.append((row["option"], *(cell for pair in cells for cell in pair)))
+    for number, row in enumerate(models[0]["batches"]):
+        figures = [model["batches"][number] for model in models]
+        cells = [(f"{f['tokens_per_second']:.0f}", f"{f['ratio_to_one']:.2f}") for f in figures]
+        rows.append((f"{row['rows']} texts side by side, all together", *(cell for pair in cells for cell in pair)))
+    head = ("option", *(cell for model in models for cell in (f"{model['model']}, tokens/s", "ratio")))
+    return markdown(head, rows)
+
+
+def context_candidates() -> str:
+    """What context candidates bring."""
+    report = read("context-candidates.json")
+    if report is None:
+        return NOT_MEASURED
+    rows = []
+    for model in report["models"]:
+        rows.append((model["model"], "none", f"{model['missed']:.4f}", "0", "-"))
+        for more, missed in model["missed_with_more_clusters"].items():
+            extra = int(more) * model["cluster_size"]
+            rows.append((model["model"], f"none, {more} more clusters", f"{missed:.4f}", str(extra), "-"))
+        for item in model["context_candidates"]:
+            kind = f"{item['tokens_of_each']} of {item['positions_remembered']} positions"
+            cells = (f"{item['missed']:.4f}", f"{item['rows_mean']:.0f}", f"{item['ms_p50']:.2f}")
+            rows.append((model["model"], kind, *cells))
+    return markdown(("model", "context candidates", "missed", "more rows", "ms to score them"), rows)
+
+
 def read(name: str) -> dict[str, Any] | None:
     """A result, or None where there is none."""
     path = RESULTS / name
@@ -141,7 +240,15 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo, "clustering": clustering, "fidelity": fidelity}
+TABLES: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "clustering": clustering,
+    "fidelity": fidelity,
+    "distribution": distribution,
+    "head_batches": head_batches,
+    "decoding_options": decoding_options,
+    "context_candidates": context_candidates,
+}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from flashhead_edge import Bundle, Generator, layout
 from flashhead_edge.index.storage import load_index
+from flashhead_edge.monitor import MonitorOptions
 
 pytestmark = pytest.mark.real_model
 
@@ -139,3 +141,63 @@ def test_chat(exported: tuple[Bundle, dict[str, object]]) -> None:
     answer = Generator(bundle).generate("What is two plus two?", chat=True, max_new_tokens=40)
     assert answer.text.strip()
     assert "<|im_end|>" not in answer.text
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}, "city": {"enum": ["Paris", "Rome", "Berlin"]}},
+    "required": ["name", "city"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"choice": ["red", "green", "blue"]},
+        {"regex": "[0-9]{3}-[a-z]{4,8}"},
+        {"regex": "[A-Z][a-z ]{10,60}\\."},
+        {"json_schema": PERSON},
+    ],
+    ids=str,
+)
+def test_constrained_texts_are_the_dense_heads(
+    exported: tuple[Bundle, dict[str, object]], constraint: dict[str, Any]
+) -> None:
+    bundle, _ = exported
+    dense, two_stage = Generator(bundle, head="dense"), Generator(bundle)
+    for prompt in ("The answer is ", "Describe a person: ", "In short: "):
+        texts = [part.generate(prompt, max_new_tokens=60, **constraint) for part in (two_stage, dense)]
+        assert texts[0].token_ids == texts[1].token_ids
+        drawn = two_stage.generate(prompt, max_new_tokens=80, temperature=1.0, seed=1, **constraint)
+        for text in (texts[0], drawn):
+            if text.finish_reason != "stop":
+                continue
+            if "json_schema" in constraint:
+                assert set(json.loads(text.text)) == {"name", "city"}
+            elif "regex" in constraint:
+                assert re.fullmatch(constraint["regex"], text.text)
+            else:
+                assert text.text in constraint["choice"]
+
+
+def test_drafts_and_batches_write_text(exported: tuple[Bundle, dict[str, object]]) -> None:
+    """Bodies that round activations compute nearly, not exactly, the same for one token and for several."""
+    bundle, _ = exported
+    generator = Generator(bundle)
+    prompt = "Apples, pears, plums, apples, pears, plums, apples,"
+    drafted = generator.generate(prompt, max_new_tokens=40, num_drafts=4)
+    assert drafted.accepted_drafts > 10
+    assert drafted.text.startswith(generator.generate(prompt, max_new_tokens=8).text)
+    for text in generator.generate_batch([prompt, "The sky is"], max_new_tokens=16):
+        assert len(text.text.split()) >= 3
+
+
+def test_the_monitor_sees_the_agreement(exported: tuple[Bundle, dict[str, object]]) -> None:
+    bundle, _ = exported
+    generator = Generator(bundle, monitor=MonitorOptions(every=1))
+    for prompt in ("The history of", "def main():", "Das Wetter ist"):
+        generator.generate(prompt, max_new_tokens=40)
+    recall = generator.monitor.recall
+    assert recall.checks == recall.steps == 120
+    assert recall.highest_agreement > 0.97

@@ -121,6 +121,15 @@ def test_tables(name, file, report, line, root):
     assert render_tables.render(text) == text
 
 
+@pytest.mark.parametrize("name", render_tables.TABLES)
+def test_committed_results_make_whole_tables(name):
+    rows = [line for line in render_tables.TABLES[name]().splitlines() if line.startswith("|")]
+    assert len(rows) > 3
+    heads = [i for i, row in enumerate(rows) if row.startswith("| ---")]
+    for start, stop in zip(heads, [*heads[1:], len(rows) + 1], strict=True):
+        assert len({row.count("|") for row in rows[start - 1 : stop - 1]}) == 1
+
+
 def test_unknown_table_is_refused():
     with pytest.raises(SystemExit, match="no table 'speed'"):
         render_tables.render(PAGE.format("speed", ""))

@@ -20,7 +20,7 @@ ALL_GRAPHS = frozenset({"head", "decode", "dense", "head_tensorrt"})
 
 
 def table():
-    text = PAGE.read_text(encoding="utf-8").split("<!-- table:selector -->")[1].split("<!-- /table:selector -->")[0]
+    text = PAGE.read_text(encoding="utf-8").split("<!-- behaviour -->")[1].split("<!-- /behaviour -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()[2:]]
     assert len(rows) > 10
     return [pytest.param(*row, id=f"{row[1]}: {row[0]}") for row in rows]
