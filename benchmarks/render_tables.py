@@ -184,10 +184,9 @@ def head_batches() -> str:
             "two-stage, native",
             "int8 / native",
         )
-        parts.append(
-            f"{report['vocab_size']:,} x {report['hidden_size']}, milliseconds of the head, {report['threads']} threads "
-            f"of {report['machine']['cpu_model']}, kernels {report['kernels']}, medians.\n\n{markdown(head, rows)}"
-        )
+        shape = f"{report['vocab_size']:,} x {report['hidden_size']}"
+        machine = f"{report['threads']} threads of {report['machine']['cpu_model']}, kernels {report['kernels']}"
+        parts.append(f"{shape}, milliseconds of the head, {machine}, medians.\n\n{markdown(head, rows)}")
     return "\n\n".join(parts) or NOT_MEASURED
 
 

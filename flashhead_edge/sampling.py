@@ -144,7 +144,7 @@ class Sampler:
             BundleError: The logits hold NaN or +inf, or nothing but padding.
             OptionError: The options forbid every token.
         """
-        check_scores(scores)
+        check_logits(scores.logits)
         for processor in self._processors:
             processor.process(scores, prompt_ids, token_ids)
         if self._processors and scores.logits.max(initial=-np.inf) == -np.inf:
@@ -225,16 +225,16 @@ def _normalise(weights: _Float64) -> _Float64:
     return np.asarray(weights / weights.sum())
 
 
-def check_scores(scores: TokenScores) -> None:
+def check_logits(logits: npt.NDArray[np.float32]) -> None:
     """Refuse logits with which no choice makes sense.
 
     Args:
-        scores: What is known of the next token.
+        logits: Any shape.
 
     Raises:
-        BundleError: The logits hold NaN or +inf, or there is no token left.
+        BundleError: They hold NaN or +inf, or there is none above -inf.
     """
-    highest = scores.logits.max(initial=-np.inf)
+    highest = logits.max(initial=-np.inf)
     if not np.isfinite(highest):  # the maximum of numbers and NaN is NaN
         raise BundleError(
             "The model's logits are not finite.",

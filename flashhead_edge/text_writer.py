@@ -13,7 +13,7 @@ from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.generation import FinishReason, Generation, GenerationOptions
 from flashhead_edge.monitor import Recall, joined
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
-from flashhead_edge.sampling import Sampler
+from flashhead_edge.sampling import Sampler, check_logits
 from flashhead_edge.stopping import StopStrings
 from flashhead_edge.token_scores import TokenScores
 from flashhead_edge.tokenizer import StreamDecoder
@@ -54,6 +54,7 @@ class TextWriter:
         self._monitor = generator.monitor
         self._checks: list[Recall] = []
         self._needs_all = self._wants_logprobs or self._sampler.changes_scores or not options.sampling.is_greedy
+        self._is_plain = not self._needs_all and generator.monitor is None and generator.exact is None
         self._exact = generator.exact
         needed = self._needs_all or self._context or self._monitor
         self._vocabulary = generator.vocabulary if needed and self._exact is None else None
@@ -89,14 +90,7 @@ class TextWriter:
             BundleError: The logits are not finite.
             OptionError: The options leave no token that may come.
         """
-        scores = self._scores(output, row)
-        if self._context is not None and self._vocabulary is not None:
-            self._context.process(scores, self.prompt_ids, self.token_ids)
-        if self._monitor is not None and self._vocabulary is not None:
-            check = self._monitor.step(scores)
-            if check is not None:
-                self._checks.append(check)
-        token_id = self._sampler.choose(scores, self.prompt_ids, self.token_ids)
+        token_id = self._choose(output, row)
         self._last = time.perf_counter()
         if not self.token_ids:
             self._first = self._last
@@ -112,6 +106,20 @@ class TextWriter:
         if not self.finished and len(self.token_ids) == self._options.max_new_tokens:
             self._finish_reason = "length"
         return piece
+
+    def _choose(self, output: StepOutput, row: int) -> int:
+        """The next token."""
+        if self._is_plain and self._context is not None and self._vocabulary is not None:
+            check_logits(output.head.candidate_logits[row])
+            return self._context.best(output, row, self._vocabulary.rows)
+        scores = self._scores(output, row)
+        if self._context is not None and self._vocabulary is not None:
+            self._context.process(scores, self.prompt_ids, self.token_ids)
+        if self._monitor is not None and self._vocabulary is not None:
+            check = self._monitor.step(scores)
+            if check is not None:
+                self._checks.append(check)
+        return self._sampler.choose(scores, self.prompt_ids, self.token_ids)
 
     def settle(self) -> str:
         """Release the text held back for half characters and beginnings of stop strings; the last piece."""

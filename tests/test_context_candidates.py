@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_heads import dense_logits, random_head, random_index, random_states, table_rows
@@ -7,6 +9,7 @@ from tiny_heads import dense_logits, random_head, random_index, random_states, t
 from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.index.distribution import VocabularyDistribution
+from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.reference import ReferenceHead
 from flashhead_edge.token_scores import TokenScores, WholeVocabulary
 
@@ -45,3 +48,39 @@ def test_fewer_candidates_than_are_remembered():
     context = ContextCandidates(4, per_position=500)
     for row in range(3):
         context.process(scores(row), [], [])
+
+
+@pytest.mark.parametrize("positions", [1, 3, 40])
+def test_plain_greedy_decoding_has_the_same_tokens_and_memory(positions):
+    states = random_states(60, 16, seed=8)
+    output = StepOutput(ReferenceHead(INDEX, ROWS, 2).run(states), states)
+    slow, fast = ContextCandidates(positions), ContextCandidates(positions)
+    changed = 0
+    for row in range(60):
+        found = TokenScores(output.head, states[row], row, vocabulary=VOCABULARY)
+        slow.process(found, [], [])
+        expected = int(found.ids[found.logits == found.logits.max()].min())
+        assert fast.best(output, row, VOCABULARY.rows) == expected
+        np.testing.assert_array_equal(fast.ids, slow.ids)
+        changed += expected != output.head.token_ids[row]
+    assert changed  # some tokens were found by their context alone
+
+
+def test_ties_go_to_the_lowest_id():
+    order = np.arange(8, dtype=np.int32).reshape(4, 2)
+    index = replace(INDEX, token_order=order, centroids=np.zeros((4, 16), np.float32), vocab_size=8)
+    for name in ("centroid_bias", "selection_offset", "cluster_variance"):
+        index = replace(index, **{name: np.zeros(4, np.float32)})
+    rows = ExactRows(index, np.ones((4, 2, 16), np.float32))
+    context = ContextCandidates(4, per_position=2)
+    state = np.ones((1, 16), np.float32)
+
+    def step(ids):
+        head = HeadOutput(
+            np.array([min(ids)]), np.array([ids]), np.full((1, 2), 16, np.float32), np.zeros((1, 4), np.float32)
+        )
+        return StepOutput(head, state)
+
+    assert context.best(step([6, 7]), 0, rows) == 6
+    assert context.best(step([2, 3]), 0, rows) == 2
+    assert context.best(step([4, 5]), 0, rows) == 2
