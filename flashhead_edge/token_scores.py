@@ -23,8 +23,11 @@ _Int64 = npt.NDArray[np.int64]
 _Float32 = npt.NDArray[np.float32]
 _Float64 = npt.NDArray[np.float64]
 
-#: Clusters opened at a time where some may hold the best token.
-_FIRST_OPENED = 64
+#: Tokens scored at a time where some may be the best.
+_FIRST_SCORED = 1024
+
+#: Deviations of a cluster's predicted greatest logit that may hide the best token.
+_DEVIATIONS = 4.0
 
 
 class WholeVocabulary:
@@ -195,25 +198,29 @@ class TokenScores:
         self._mask = allowed
         self._closed.clear()
 
-    def open_promising(self) -> int:
-        """Open clusters until none is left that could hold the greatest logit, and say how many were opened.
+    def score_promising(self) -> int:
+        """Score allowed tokens until no other could have the greatest logit, and say how many were scored.
 
-        A cluster could if its predicted greatest logit and twice the deviation of its score's error reach the best
-        token that may come; after 64 that could, twice as many are opened, and so on.
+        A token could if its cluster's predicted greatest logit and :data:`_DEVIATIONS` of that prediction's error reach
+        the best token that may come. The most promising are scored first, so that a better best may spare the rest.
         """
         if self._vocabulary is None or not self._has_rest:
             return 0
-        opened, step = 0, _FIRST_OPENED
-        promise = self._output.cluster_scores[0] + self._vocabulary.selection_offset + 2 * self._vocabulary.deviation
-        while True:
-            closed = np.flatnonzero(np.isfinite(self.closed_log_masses()))
-            closed = closed[promise[closed] >= self.logits.max(initial=-np.inf)]
-            if not len(closed):
-                return opened
-            chosen = closed[np.argsort(-promise[closed], kind="stable")[:step]]
-            self.open_clusters(chosen)
-            opened += len(chosen)
+        unscored = self._places() < 0
+        if self._mask is not None:
+            unscored &= self._mask
+        tokens = np.flatnonzero(unscored)
+        promise = self._output.cluster_scores[0] + self._vocabulary.selection_offset
+        promise = (promise + _DEVIATIONS * self._vocabulary.deviation)[self._vocabulary.cluster_of_token[tokens]]
+        promising = np.flatnonzero(promise >= self.logits.max(initial=-np.inf))
+        order = promising[np.argsort(-promise[promising], kind="stable")]
+        tokens, promise = tokens[order], promise[order]
+        scored, step = 0, _FIRST_SCORED
+        while scored < len(tokens) and promise[scored] >= self.logits.max():
+            self.include(tokens[scored : scored + step])
+            scored = min(scored + step, len(tokens))
             step *= 2
+        return scored
 
     def drop_rest(self) -> None:
         """Leave the tokens with exact logits only."""
