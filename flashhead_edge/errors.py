@@ -77,6 +77,10 @@ class RuntimeUnavailableError(FlashHeadError):
     """A runtime or execution provider that was asked for cannot be used here."""
 
 
+class EngineError(FlashHeadError):
+    """A TensorRT engine cannot be built or kept, or one that was built cannot be used."""
+
+
 class PlatformError(FlashHeadError):
     """A file of the platform catalogue is damaged or incomplete."""
 
