@@ -1,4 +1,4 @@
-"""TensorRT for RTX as a builder. Nothing runs here: it builds ahead of time, without a GPU or a driver.
+"""The builder with TensorRT for RTX. Nothing runs here: it builds ahead of time, without a GPU or a driver.
 
 What a build shows: operators and types are accepted for a GPU, and how much scratch memory the plan asks for, which is
 where a copy of the opened rows, or of dequantized centroids, would be.
@@ -6,14 +6,19 @@ where a copy of the opened rows, or of dequantized centroids, would be.
 
 from __future__ import annotations
 
-import re
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.manifest import BatchProfile
+from flashhead_edge.runtimes.tensorrt.build_log import BuildLog
+from flashhead_edge.runtimes.tensorrt.engine_build import EngineRequest, import_package, write_engine
 
 
 @dataclass(frozen=True)
@@ -25,46 +30,27 @@ class Built:
     said: str
 
 
-class Builder:
-    """Builds graphs; keeps one logger, as a process may have one only."""
+def build_here(graph: Path, target: str, batch: BatchProfile) -> Built:
+    """Build in this process what the command builds in a child: starting one takes longer than a build."""
+    from polygraphy.exception import PolygraphyException
 
-    def __init__(self, rtx: Any) -> None:
-        class Logger(rtx.ILogger):  # type: ignore[misc]
-            def __init__(self) -> None:
-                rtx.ILogger.__init__(self)
-                self.lines: list[str] = []
-
-            def log(self, severity: Any, message: str) -> None:
-                del severity
-                self.lines.append(message)
-
-        self._rtx = rtx
-        self._logger = Logger()
-
-    def __call__(self, graph: Path, target: str, batch: BatchProfile) -> Built:
-        rtx, logger = self._rtx, self._logger
-        logger.lines.clear()
-        builder = rtx.Builder(logger)
-        network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = rtx.OnnxParser(network, logger)
-        if not parser.parse_from_file(str(graph)):
-            return Built(None, 0, "\n".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
-        config = builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(rtx.ComputeCapability, target), 0)
-        profile = builder.create_optimization_profile()
-        width = network.get_input(0).shape[1]
-        profile.set_shape("hidden_states", *((size, width) for size in (batch.least, batch.tuned, batch.most)))
-        config.add_optimization_profile(profile)
-        plan = builder.build_serialized_network(network, config)
-        said = "\n".join(logger.lines)
-        if plan is None:
-            return Built(None, 0, said)
-        scratch = [int(number) for number in re.findall(r"Max Scratch Memory: (\d+) bytes", said)]
-        assert scratch, "the log does not say how much scratch memory is needed"
-        return Built(plan.nbytes, max(scratch), said)
+    width = load_graph(graph).graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    capability = f"{target[2:-1]}.{target[-1]}"
+    profile = (batch.least, batch.tuned, batch.most)
+    engine, said = graph.with_suffix(".engine"), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # polygraphy always makes a timing cache
+            write_engine(EngineRequest("tensorrt-rtx", str(graph), width, profile, capability), engine)
+    except PolygraphyException:
+        return Built(None, 0, said.getvalue())
+    log = BuildLog.of(said.getvalue())
+    assert log.scratch_bytes is not None, "the log does not say how much scratch memory is needed"
+    return Built(engine.stat().st_size, log.scratch_bytes, log.text)
 
 
 @pytest.fixture(scope="session")
-def build() -> Builder:
-    return Builder(pytest.importorskip("tensorrt_rtx", reason="make test-tensorrt installs it"))
+def build() -> Callable[[Path, str, BatchProfile], Built]:
+    pytest.importorskip("tensorrt_rtx", reason="make test-tensorrt installs it")
+    import_package("tensorrt-rtx")
+    return build_here

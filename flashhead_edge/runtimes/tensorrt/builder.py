@@ -102,10 +102,12 @@ def build_engine(
 def _build(plan: BuildPlan, cache: EngineCache, scratch: Path, child: tuple[str, ...], reason: str) -> BuiltEngine:
     """Build in ``scratch``, and move engine and timing cache into place."""
     kept_times, times, engine = cache.timing_cache(plan.key), scratch / "timing.cache", scratch / "engine"
-    if kept_times.is_file():
+    if kept_times is not None and kept_times.is_file():
         shutil.copyfile(kept_times, times)
     start = time.perf_counter()
-    log = run_child(dataclasses.replace(plan.request, timing_cache=str(times)), engine, child=child)
+    log = run_child(
+        dataclasses.replace(plan.request, timing_cache=None if kept_times is None else str(times)), engine, child=child
+    )
     record = EngineRecord(
         key=plan.key,
         platform=plan.platform,
@@ -116,7 +118,7 @@ def _build(plan: BuildPlan, cache: EngineCache, scratch: Path, child: tuple[str,
         graph_nodes=log.graph_nodes,
         engine_layers=log.engine_layers,
     )
-    if times.is_file():
+    if kept_times is not None and times.is_file():
         times.replace(kept_times)
     return BuiltEngine(cache.add(engine, record), record, reason)
 
@@ -156,7 +158,7 @@ def run_child(request: EngineRequest, engine: Path, *, child: tuple[str, ...] = 
 
 def _failure(request: EngineRequest, status: int, log: BuildLog) -> EngineError:
     """Say in words how a child failed, and what to do."""
-    memory_ran_out = re.search(r"out of memory|OutOfMemory|cudaError 2\b|MemoryError|Cannot allocate memory", log.text)
+    memory_ran_out = re.search(r"out of memory|OutOfMemory|bad_alloc|MemoryError|Cannot allocate memory", log.text)
     if status in _KILLED or memory_ran_out:
         return EngineError(
             "The engine's build was ended, most likely because memory ran out.",

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flashhead_edge.errors import EngineError
 from flashhead_edge.runtimes.tensorrt.generations import MODULES, generation_of
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
@@ -70,7 +71,7 @@ def write_engine(request: EngineRequest, engine: Path) -> None:
         engine: File to write.
     """
     trt = import_package(request.backend)
-    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
+    from polygraphy.backend.trt import EngineBytesFromNetwork, EngineFromBytes, NetworkFromOnnxPath, Profile
     from polygraphy.logger import G_LOGGER
 
     G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE  # scratch memory and layers are said in TensorRT's log alone
@@ -89,7 +90,7 @@ def write_engine(request: EngineRequest, engine: Path) -> None:
     with engine.open("wb") as file:
         file.write(built)
     if request.on_device:
-        sys.stdout.write(f"{OPENED_LAYERS} {_open_engine(engine).num_layers}\n")
+        sys.stdout.write(f"{OPENED_LAYERS} {EngineFromBytes(built)().num_layers}\n")  # raises where it does not open
 
 
 def import_package(backend: str) -> Any:
@@ -100,16 +101,19 @@ def import_package(backend: str) -> Any:
 
     Raises:
         ImportError: It is missing, or its libraries are.
+        EngineError: Polygraphy uses the other one in this process already.
     """
-    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(backend == "tensorrt-rtx"))
-    return importlib.import_module(MODULES[backend])
+    uses_rtx = backend == "tensorrt-rtx"
+    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(uses_rtx))
+    package = importlib.import_module(MODULES[backend])
+    from polygraphy import config
 
-
-def _open_engine(engine: Path) -> Any:
-    """TensorRT's own check of what it wrote; it raises where that does not open."""
-    from polygraphy.backend.trt import EngineFromPath
-
-    return EngineFromPath(str(engine))()
+    if bool(config.USE_TENSORRT_RTX) is not uses_rtx:
+        raise EngineError(
+            f"Polygraphy was imported for the other package before {backend} in this process.",
+            hint=f"set POLYGRAPHY_USE_TENSORRT_RTX={int(uses_rtx)} before, or start a new process",
+        )
+    return package
 
 
 def die_with_parent(parent: int) -> None:

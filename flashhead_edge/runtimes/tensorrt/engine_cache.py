@@ -96,8 +96,13 @@ class EngineCache:
         """File of an engine."""
         return self.folder / f"{key.place}-{key.digest}.engine"
 
-    def timing_cache(self, key: EngineKey) -> Path:
-        """File of measured times of kernels: for a GPU and a version, whatever the graph."""
+    def timing_cache(self, key: EngineKey) -> Path | None:
+        """File of measured times of kernels: for a GPU and a version, whatever the graph; None where none are measured.
+
+        In TensorRT for RTX all operations on such a file do nothing since 1.2.
+        """
+        if key.backend == "tensorrt-rtx":
+            return None
         gpu = key.place.partition(key.backend)[2]
         return self.folder / f"timing-{key.backend}-{key.tensorrt_version}{gpu}.cache"
 

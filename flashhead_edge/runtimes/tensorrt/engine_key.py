@@ -91,7 +91,8 @@ def hash_of_graph(bundle: Bundle, graph: str) -> tuple[str, str, int]:
     files = bundle.manifest.files
     name = bundle.graph(graph).file
     text = bundle.file(name).read_bytes()
-    data = sorted(other for other in files if other != name and other.encode() in text)
+    # A string in a graph stands after its length, so that no name is taken for the beginning of another.
+    data = sorted(other for other in files if bytes([len(other) & 127]) + other.encode() in text)
     together = hashlib.sha256("".join(f"{other} {files[other].sha256}\n" for other in data).encode()).hexdigest()
     return files[name].sha256, together, sum(files[other].bytes for other in data)
 
