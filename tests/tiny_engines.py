@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle, hash_file
@@ -14,6 +17,10 @@ from flashhead_edge.export.tensorrt_head import TensorRtOptions, write_tensorrt_
 from flashhead_edge.manifest import GraphRecord, TensorRtRecord
 from tests.tiny_heads import head_bundle, random_head, random_index, write_tables
 
+#: Polygraphy is not imported to see whether it is there: that settles which of the two packages it uses.
+needs_polygraphy = pytest.mark.skipif(
+    importlib.util.find_spec("polygraphy") is None, reason="make test-tensorrt installs it"
+)
 VOCAB, WIDTH, SIZE, PROBES = 1000, 64, 8, 6
 
 

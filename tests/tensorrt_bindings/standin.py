@@ -19,14 +19,24 @@ from typing import Any
 NAMES: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "names.json").read_text())
 #: Of the graph that is "parsed".
 INPUT, WIDTH = "hidden_states", 64
-#: What properties hold and methods return where that matters; 0 elsewhere.
-VALUES = {
+#: What properties hold and methods return where that matters, or what computes it; 0 elsewhere.
+VALUES: dict[str, Any] = {
     "INetworkDefinition.num_inputs": 1,
     "INetworkDefinition.num_outputs": 0,
     "ITensor.name": INPUT,
     "ITensor.shape": (-1, WIDTH),
     "ITensor.is_shape_tensor": False,
     "ICudaEngine.num_layers": 7,
+}
+#: Names of the module for types.
+ALIASES = {
+    "float32": "FLOAT",
+    "float16": "HALF",
+    "int8": "INT8",
+    "int32": "INT32",
+    "int64": "INT64",
+    "uint8": "UINT8",
+    "bool": "BOOL",
 }
 PACKAGE = """import sys
 sys.path.append({root!r})
@@ -50,6 +60,9 @@ def fill(module: dict[str, Any], version: str) -> None:
             module[name] = _class(module, name, members)
     severity = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3, "VERBOSE": 4}
     module["Logger"] = enum.IntEnum("Logger", list(severity.items()))
+    for alias, member in ALIASES.items():
+        if hasattr(module["DataType"], member):
+            module[alias] = module["DataType"][member]
     module["init_libnvinfer_plugins"] = lambda logger, namespace: True
     module["__version__"] = version
 
@@ -85,7 +98,8 @@ def _property(place: str) -> property:
     hidden = "_" + place.partition(".")[2]
 
     def read(self: Any) -> Any:
-        return getattr(self, hidden, VALUES.get(place, 0))
+        value = VALUES.get(place, 0)
+        return getattr(self, hidden, value() if callable(value) else value)
 
     def write(self: Any, value: Any) -> None:
         setattr(self, hidden, value)
@@ -102,6 +116,8 @@ def _method(module: dict[str, Any], place: str, told: str) -> Any:
         bound, returned = _bind(forms, given, named)
         _say(f"{place}({', '.join(f'{key}={_text(value)}' for key, value in bound.arguments.items())})")
         kind = module.get(returned)
+        if callable(VALUES.get(place)):
+            return VALUES[place](**bound.arguments)
         if returned == "IHostMemory":
             return kind(b"an engine of " + module["__version__"].encode())
         return kind() if isinstance(kind, type) else VALUES.get(place, {"bool": True, "None": None}.get(returned, 0))

@@ -74,6 +74,7 @@ def write_engine(request: EngineRequest, engine: Path) -> None:
     from polygraphy.backend.trt import EngineBytesFromNetwork, EngineFromBytes, NetworkFromOnnxPath, Profile
     from polygraphy.logger import G_LOGGER
 
+    G_LOGGER.colors = False
     G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE  # scratch memory and layers are said in TensorRT's log alone
     generation = generation_of(request.backend, trt.__version__)
     options: dict[str, Any] = {

@@ -55,7 +55,6 @@ class BuildTarget:
         is_here = match.name is not None and match.name.removesuffix(_SUPER) == platform.name.removesuffix(_SUPER)
         is_here = is_here and facts.has_nvidia_gpu
         gpu = facts.nvidia.gpus[0] if facts.nvidia.gpus else None
-        name = (facts.jetson.model if facts.jetson is not None else None) or (gpu.name if gpu is not None else None)
         cuda = facts.nvidia.cuda_version
         return cls(
             platform=platform.name,
@@ -63,9 +62,19 @@ class BuildTarget:
             or platform.compute_capability,
             is_here=is_here,
             here=match.name or f"no platform that we know ({match.reason})",
-            gpu=name if is_here else None,
+            gpu=name_of_gpu(facts) if is_here else None,
             cuda=cuda.partition(".")[0] if is_here and cuda else None,
         )
+
+
+def name_of_gpu(facts: DeviceFacts) -> str | None:
+    """The board's name, or that of the first GPU.
+
+    Args:
+        facts: The device.
+    """
+    board = facts.jetson.model if facts.jetson is not None else None
+    return board or (facts.nvidia.gpus[0].name if facts.nvidia.gpus else None)
 
 
 def platform_here(catalog: Catalog, facts: DeviceFacts) -> Platform:

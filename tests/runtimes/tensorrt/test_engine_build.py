@@ -17,6 +17,7 @@ from flashhead_edge.errors import EngineError
 from flashhead_edge.runtimes.tensorrt.builder import run_child
 from flashhead_edge.runtimes.tensorrt.engine_build import EngineRequest
 from tests.tensorrt_bindings.standin import NAMES, WIDTH, write_package
+from tests.tiny_engines import needs_polygraphy
 
 VERSIONS = list(NAMES)
 
@@ -46,7 +47,6 @@ def test_requests_survive_json() -> None:
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Builds with the names of a version, and tells what was called."""
-    pytest.importorskip("polygraphy", reason="make test-tensorrt installs it")
 
     def build(version: str, **changes: Any) -> list[str]:
         write_package(tmp_path, version)
@@ -62,6 +62,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_has_what_we_touch(calls: Any, version: str) -> None:
     """A name or an argument that the version lacks would end the build."""
@@ -78,6 +79,7 @@ def test_every_version_has_what_we_touch(calls: Any, version: str) -> None:
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 @pytest.mark.parametrize("version", VERSIONS)
 def test_types_are_the_graphs_or_allowed(calls: Any, version: str) -> None:
     """TensorRT 8.6 has no strongly typed networks; 11 has no flags for types."""
@@ -95,12 +97,14 @@ def test_types_are_the_graphs_or_allowed(calls: Any, version: str) -> None:
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 def test_old_versions_allow_only_what_the_graph_has(calls: Any) -> None:
     made = calls("8.6.1", precisions=("fp32",))
     assert not [line for line in made if line.startswith("IBuilderConfig.set_flag")]
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 def test_measured_times_are_used_again(calls: Any, tmp_path: Path) -> None:
     (tmp_path / "timing.cache").write_bytes(b"times")
     made = calls("10.3.0")
@@ -109,12 +113,14 @@ def test_measured_times_are_used_again(calls: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 def test_elsewhere_the_engine_is_not_opened(calls: Any) -> None:
     made = calls("10.3.0", on_device=False, timing_cache=None, workspace_bytes=None)
     assert not [line for line in made if "Runtime" in line or "set_memory_pool_limit" in line or "serialize()" in line]
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 def test_a_version_without_a_name_ends_the_build(calls: Any, tmp_path: Path) -> None:
     """That the tests above can fail."""
     write_package(tmp_path, "10.3.0")

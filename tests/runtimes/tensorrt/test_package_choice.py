@@ -62,6 +62,11 @@ def test_a_missing_package_names_the_extra_and_nothing_else_is_taken(installed: 
     assert "pip install 'flashhead-edge[tensorrt-rtx]'" in text
 
 
+def test_on_a_jetson_the_package_is_jetpacks(installed: set[str]) -> None:
+    installed.discard("tensorrt")
+    assert "--system-site-packages" in refusal("jetson-orin-nano-8gb", ORIN)
+
+
 def test_types_that_a_gpu_lacks_name_the_options() -> None:
     check_types(FP8, target_of("geforce-rtx-4090", NOTHING), "head")
     check_types(RECORD, target_of("geforce-rtx-3090", NOTHING), "head")

@@ -7,6 +7,7 @@ import pytest
 from flashhead_edge.errors import OptionalDependencyError, RuntimeUnavailableError
 from flashhead_edge.runtimes.tensorrt.probe import is_installed, probe
 from tests.tensorrt_bindings.standin import write_package
+from tests.tiny_engines import needs_polygraphy
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def test_tensorrt_for_rtx_tells_its_version_and_its_gpus() -> None:
 
 
 @pytest.mark.tensorrt
+@needs_polygraphy
 @pytest.mark.parametrize("version", ["8.6.1", "10.16.1.11"])
 def test_tensorrt_tells_its_version(package_folder: Path, version: str) -> None:
     write_package(package_folder, version)
