@@ -22,6 +22,8 @@ EMBEDDING_DATA = "embedding.onnx.data"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+#: Folder for engines that a device builds; the manifest does not list what is in it.
+ENGINES = "engines"
 
 #: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H].
 ROWS = "head.rows"

@@ -23,8 +23,6 @@ from flashhead_edge.bundle import hash_file
 from flashhead_edge.errors import EngineError
 from flashhead_edge.runtimes.tensorrt.engine_key import EngineKey
 
-#: Folder in a bundle; the manifest does not list what is in it.
-ENGINES = "engines"
 _POLL_SECONDS = 0.2
 
 

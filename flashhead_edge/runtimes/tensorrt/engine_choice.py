@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import EngineError
 from flashhead_edge.platforms.detection import DeviceFacts
-from flashhead_edge.runtimes.tensorrt.engine_cache import ENGINES, EngineCache, EngineRecord
+from flashhead_edge.runtimes.tensorrt.engine_cache import EngineCache, EngineRecord
 from flashhead_edge.runtimes.tensorrt.engine_key import EngineKey, hash_of_graph
 from flashhead_edge.runtimes.tensorrt.probe import is_installed
 from flashhead_edge.runtimes.tensorrt.target import name_of_gpu
@@ -32,7 +33,7 @@ def choose_engine(
     Raises:
         EngineError: None fits, or the one that fits is damaged.
     """
-    cache = EngineCache(bundle.path / ENGINES if folder is None else folder)
+    cache = EngineCache(bundle.path / layout.ENGINES if folder is None else folder)
     hashes = hash_of_graph(bundle, graph)[:2]
     refused = []
     for record in cache.records():

@@ -82,7 +82,7 @@ def choose_backend(
     (other,) = (name for name in MODULES if name != backend)
     remedy = f"pip install 'flashhead-edge[{backend}]'"
     if backend == "tensorrt" and platform.family == "jetson":
-        remedy += "; tensorrt itself comes with JetPack (python3-libnvinfer): make the environment with --system-site-packages"
+        remedy += "; tensorrt itself is JetPack's python3-libnvinfer: the environment needs --system-site-packages"
     if backend == "tensorrt" and not target.is_here:
         remedy = f"copy the bundle to the device and run `flashhead-edge build BUNDLE --platform {platform.name}` there"
     if _obstacle(other, target) is None and target.compute_capability in (ask(other).targets or ()):

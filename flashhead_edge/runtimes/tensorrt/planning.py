@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import OptionError
 from flashhead_edge.manifest import TensorRtRecord
 from flashhead_edge.platforms.catalog import Platform
 from flashhead_edge.platforms.detection import DeviceFacts
 from flashhead_edge.runtimes.tensorrt.engine_build import EngineRequest
-from flashhead_edge.runtimes.tensorrt.engine_cache import ENGINES
 from flashhead_edge.runtimes.tensorrt.engine_key import EngineKey, hash_of_graph
 from flashhead_edge.runtimes.tensorrt.package_choice import (
     check_package,
@@ -139,7 +139,7 @@ def plan_build(
         backend_because=because,
         key=key,
         request=request,
-        folder=options.folder or bundle.path / ENGINES,
+        folder=options.folder or bundle.path / layout.ENGINES,
         weights_bytes=weights_bytes,
         memory_estimate=memory_estimate(backend, weights_bytes, workspace),
     )
