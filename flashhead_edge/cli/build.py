@@ -37,6 +37,9 @@ def _batch(text: str) -> tuple[int, int, int]:
 @click.command("build", short_help="Build a TensorRT engine of a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--platform", metavar="NAME", help="What to build for.  [default: this device]")
+@click.option(
+    "--platform-file", type=click.Path(path_type=Path), multiple=True, help="A TOML file with more platforms."
+)
 @click.option("--graph", type=click.Choice(["head", "dense"]), default="head", show_default=True)
 @click.option("--batch", type=_batch, metavar="MIN,OPT,MAX", help="Batches.  [default: the graph's]")
 @click.option(
@@ -55,6 +58,7 @@ def _batch(text: str) -> tuple[int, int, int]:
 def build_command(
     bundle: Path,
     platform: str | None,
+    platform_file: tuple[Path, ...],
     rebuild: bool,
     no_memory_check: bool,
     no_verify: bool,
@@ -74,7 +78,7 @@ def build_command(
     from flashhead_edge.runtimes.tensorrt.planning import BuildOptions, plan_build
     from flashhead_edge.runtimes.tensorrt.target import platform_here
 
-    catalog, facts = load_catalog(), detect(try_providers=False)
+    catalog, facts = load_catalog(platform_file), detect(try_providers=False)
     target = platform_here(catalog, facts) if platform is None else catalog.find(platform)
     options = BuildOptions(
         graph=choices["graph"],

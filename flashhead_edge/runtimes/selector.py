@@ -216,6 +216,10 @@ def _not_intel(facts: DeviceFacts) -> str | None:
     return None if "intel" in facts.host.cpu_model.lower() else "the processor is not Intel's"
 
 
+def _no_polygraphy(facts: DeviceFacts) -> str | None:
+    return None if "polygraphy" in facts.packages else "polygraphy is not installed"
+
+
 def _provider(name: str) -> _Obstacle:
     """ONNX Runtime is installed once, and its provider loads, as far as it was tried."""
 
@@ -263,7 +267,7 @@ CANDIDATES: tuple[Candidate, ...] = (
         ("head",),
         "an engine is built for this very GPU",
         _no_gpu,
-        _nothing,
+        _no_polygraphy,
         _commands("pip install 'flashhead-edge[tensorrt]'"),
         packages=("tensorrt", "tensorrt-rtx"),
         graph="head_tensorrt",

@@ -126,6 +126,21 @@ def test_wrong_use(bundle: Path, arguments: tuple[str, ...], code: int, parts: t
         assert part in result.stderr
 
 
+def test_a_platform_of_the_users(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        """[platforms.my-board]
+title = "My board"
+family = "own"
+compute_capability = "7.0"
+sources = { compute_capability = "its data sheet" }
+"""
+    )
+    result = run(bundle, "--platform", "my-board", "--platform-file", str(file))
+    assert result.exit_code == 2
+    assert "The GPU of my-board is too old" in result.stderr
+
+
 def test_types_that_the_gpu_lacks_are_refused_before(tmp_path: Path) -> None:
     bundle = engine_bundle(tmp_path / "bundle", centroid_precision="fp8").path
     result = run(bundle, "--platform", "geforce-rtx-3090")

@@ -72,7 +72,7 @@ def test_what_is_asked_for_and_cannot_be_used_is_an_error(tmp_path):
 
 
 def test_a_graph_that_the_bundle_lacks_speaks_against_a_runtime(tmp_path):
-    facts = device(tmp_path, "`GPU_NAME=NVIDIA L4` `PACKAGES=tensorrt=10.3.0,onnxruntime=1.20.0`")
+    facts = device(tmp_path, "`GPU_NAME=NVIDIA L4` `PACKAGES=tensorrt=10.3.0,polygraphy=0.53.6,onnxruntime=1.20.0`")
     assert select(facts, "head").candidate.name == "tensorrt"
     choices = judge(facts, "head", graphs=frozenset({"head"}))
     assert "--target tensorrt" in choices[1].reason

@@ -141,7 +141,7 @@ def plan_build(
         request=request,
         folder=options.folder or bundle.path / layout.ENGINES,
         weights_bytes=weights_bytes,
-        memory_estimate=memory_estimate(backend, weights_bytes, workspace),
+        memory_estimate=memory_estimate(backend, weights_bytes, workspace if platform.family == "jetson" else None),
     )
 
 

@@ -31,7 +31,7 @@ def memory_estimate(backend: str, weights_bytes: int, workspace_bytes: int | Non
     Args:
         backend: "tensorrt" or "tensorrt-rtx".
         weights_bytes: Size of the graph's weights.
-        workspace_bytes: Limit of the workspace.
+        workspace_bytes: Limit of the workspace where the GPU has no memory of its own; None elsewhere.
     """
     if backend == "tensorrt-rtx":
         return _RTX_BASE + _RTX_COPIES * weights_bytes

@@ -10,7 +10,7 @@ from flashhead_edge.errors import OptionError
 from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.runtimes.tensorrt.planning import BuildOptions, BuildPlan, plan_build
 from flashhead_edge.runtimes.tensorrt.probe import Package
-from tests.runtimes.tensorrt.test_target import NOTHING, ORIN, facts_of
+from tests.runtimes.tensorrt.test_target import NOTHING, ORIN, RTX, facts_of
 from tests.tiny_engines import WIDTH, engine_bundle
 from tests.tiny_heads import head_bundle, random_head, random_index
 
@@ -50,6 +50,16 @@ def test_on_the_device(bundle: Bundle) -> None:
     assert (plan.key.backend, plan.key.gpu, plan.key.cuda) == ("tensorrt", ORIN["JETSON_MODEL"], "12")
     assert plan.request.on_device
     assert plan.key.workspace_bytes == 1 << 28  # the board's own, not its family's
+
+
+def test_a_workspace_counts_where_the_gpu_has_no_memory_of_its_own(bundle: Bundle) -> None:
+    def difference(platform: str, given: dict[str, str]) -> int:
+        sizes = (1 << 20, 1 << 30)
+        one, two = (plan_for(bundle, platform, given, backend="tensorrt", workspace_bytes=size) for size in sizes)
+        return two.memory_estimate - one.memory_estimate
+
+    assert difference("jetson-orin-nano-8gb", ORIN) == (1 << 30) - (1 << 20)
+    assert difference("geforce-rtx-4090", RTX) == 0
 
 
 def test_the_profile_is_the_graphs_no_larger_than_the_platforms(bundle: Bundle) -> None:
