@@ -51,6 +51,7 @@ def _batch(text: str) -> tuple[int, int, int]:
 @click.option("--backend", type=click.Choice(["auto", "tensorrt", "tensorrt-rtx"]), default="auto", show_default=True)
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where engines are kept.  [default: in the bundle]")
 @click.option("--rebuild", is_flag=True, help="Build even if the engine is there.")
+@click.option("--log", "log_file", type=click.Path(path_type=Path), help="Keep TensorRT's log in this file.")
 @click.option("--no-memory-check", is_flag=True, help="Build even if free memory is below the estimate.")
 @click.option("--no-verify", is_flag=True, help="Do not hash the bundle's files.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, and stop.")
@@ -60,6 +61,7 @@ def build_command(
     platform: str | None,
     platform_file: tuple[Path, ...],
     rebuild: bool,
+    log_file: Path | None,
     no_memory_check: bool,
     no_verify: bool,
     dry_run: bool,
@@ -98,6 +100,7 @@ def build_command(
         rebuild=rebuild,
         check_free_memory=not no_memory_check,
         say=lambda message: click.echo(message, err=True),
+        log_file=log_file,
     )
     report = engine_report(built)
     click.echo(json.dumps(report, indent=2) if as_json else _summary(report))

@@ -54,6 +54,7 @@ def build_engine(
     check_free_memory: bool = True,
     wait_seconds: float = _WAIT_SECONDS,
     say: Callable[[str], None] = _say_nothing,
+    log_file: Path | None = None,
     child: tuple[str, ...] = _CHILD,
 ) -> BuiltEngine:
     """Build an engine, or take the one of the same key that is there.
@@ -64,6 +65,7 @@ def build_engine(
         check_free_memory: Refuse to begin where free memory is below the estimate.
         wait_seconds: How long to wait for another process that builds the same.
         say: Told in a line what happens.
+        log_file: Where TensorRT's log goes, also that of a build which fails; None to keep none.
         child: Command that builds, given the request's file, the engine's, and our process id.
 
     Returns:
@@ -90,7 +92,7 @@ def build_engine(
         if check_free_memory:
             check_memory(plan.memory_estimate)
         try:
-            return _build(plan, cache, scratch, child, reason)
+            return _build(plan, cache, scratch, reason, log_file, child)
         except OSError as error:
             raise EngineError(
                 f"Writing the engine to {plan.folder} failed; nothing was left behind.",
@@ -99,7 +101,9 @@ def build_engine(
             ) from error
 
 
-def _build(plan: BuildPlan, cache: EngineCache, scratch: Path, child: tuple[str, ...], reason: str) -> BuiltEngine:
+def _build(
+    plan: BuildPlan, cache: EngineCache, scratch: Path, reason: str, log_file: Path | None, child: tuple[str, ...]
+) -> BuiltEngine:
     """Build in ``scratch``, and move engine and timing cache into place."""
     kept_times, times, engine = cache.timing_cache(plan.key), scratch / "timing.cache", scratch / "engine"
     if kept_times is not None and kept_times.is_file():
@@ -117,18 +121,22 @@ def _build(plan: BuildPlan, cache: EngineCache, scratch: Path, child: tuple[str,
         scratch_bytes=log.scratch_bytes,
         graph_nodes=log.graph_nodes,
         engine_layers=log.engine_layers,
+        built_on=plan.built_on,
     )
     if kept_times is not None and times.is_file():
         times.replace(kept_times)
     return BuiltEngine(cache.add(engine, record), record, reason)
 
 
-def run_child(request: EngineRequest, engine: Path, *, child: tuple[str, ...] = _CHILD) -> BuildLog:
+def run_child(
+    request: EngineRequest, engine: Path, *, log_file: Path | None = None, child: tuple[str, ...] = _CHILD
+) -> BuildLog:
     """Build in a child process, which ends when this one does.
 
     Args:
         request: What to build.
         engine: File to write; what lies beside it is left alone.
+        log_file: Where the log goes; None to keep none.
         child: Command that builds, given the request's file, the engine's, and our process id.
 
     Returns:
@@ -151,6 +159,8 @@ def run_child(request: EngineRequest, engine: Path, *, child: tuple[str, ...] = 
             check=False,
         )
     log = BuildLog.of(done.stdout)
+    if log_file is not None:
+        log_file.write_text(log.text, encoding="utf-8")
     if done.returncode:
         raise _failure(request, done.returncode, log)
     return log
@@ -166,7 +176,7 @@ def _failure(request: EngineRequest, status: int, log: BuildLog) -> EngineError:
             expected="a build that ends",
             hint=f"{MEMORY_ADVICE}; `dmesg` shows whether the system killed it",
         )
-    hint = "send the lines above, and what `flashhead-edge doctor --json` prints, with a bug report"
+    hint = "with a bug report, send what --log FILE keeps and what `flashhead-edge doctor --json` prints"
     if "No space left on device" in log.text:
         hint = "make room on the disk, or name another folder with --cache-dir"
     elif re.search(r"HW-specific datatypes|not supported by this TensorRT-RTX version", log.text):

@@ -12,9 +12,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +39,7 @@ class EngineRecord:
         scratch_bytes: Memory beside weights, inputs and outputs that a step needs; None where unknown.
         graph_nodes: Nodes of the graph; None where unknown.
         engine_layers: Layers of the engine; None where unknown.
+        built_on: Of a Jetson that built it: L4T release, JetPack and power mode, which are no part of the key.
         created_by: Version of this package.
     """
 
@@ -50,6 +51,7 @@ class EngineRecord:
     scratch_bytes: int | None
     graph_nodes: int | None
     engine_layers: int | None
+    built_on: Mapping[str, str] = field(default_factory=dict)
     created_by: str = f"flashhead-edge {__version__}"
 
     @property

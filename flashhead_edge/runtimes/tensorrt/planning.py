@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,6 +64,7 @@ class BuildPlan:
         folder: Where the engine is kept.
         weights_bytes: Size of the graph's weights.
         memory_estimate: Memory that the build takes at its peak, in bytes.
+        built_on: Of a Jetson that we are on: L4T release, JetPack and power mode.
     """
 
     platform: str
@@ -73,6 +74,7 @@ class BuildPlan:
     folder: Path
     weights_bytes: int
     memory_estimate: int
+    built_on: Mapping[str, str]
 
 
 def plan_build(
@@ -142,7 +144,17 @@ def plan_build(
         folder=options.folder or bundle.path / layout.ENGINES,
         weights_bytes=weights_bytes,
         memory_estimate=memory_estimate(backend, weights_bytes, workspace if platform.family == "jetson" else None),
+        built_on=_board(facts),
     )
+
+
+def _board(facts: DeviceFacts) -> dict[str, str]:
+    """What may change how fast kernels are on a Jetson, as far as it is known."""
+    if facts.jetson is None:
+        return {}
+    mode = facts.jetson.power_mode
+    known = {"l4t": facts.jetson.l4t, "jetpack": facts.jetson.jetpack, "power_mode": mode.name if mode else None}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _graph_record(bundle: Bundle, name: str, called: str) -> TensorRtRecord:

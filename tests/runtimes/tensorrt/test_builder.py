@@ -94,13 +94,14 @@ def _options() -> Any:
 
 
 def test_an_engine_is_kept_with_its_record(plan: BuildPlan) -> None:
+    plan = dataclasses.replace(plan, built_on={"l4t": "36.4.3"})
     said: list[str] = []
     built = build_engine(plan, child=PRETENDED, say=said.append)
     assert said == ["building, because there is no engine yet"]
     assert built.path.parent == plan.folder
     record = json.loads(built.path.with_suffix(".json").read_text())
     assert (record["digest"], record["platform"]) == (plan.key.digest, "geforce-rtx-4090")
-    assert (record["bytes"], record["scratch_bytes"]) == (7, 5)
+    assert (record["bytes"], record["scratch_bytes"], record["built_on"]) == (7, 5, {"l4t": "36.4.3"})
     assert EngineCache(plan.folder).find(plan.key) == built.record
 
 
@@ -144,6 +145,12 @@ def test_a_failed_build_says_why_and_leaves_nothing(plan: BuildPlan, code: str, 
     with pytest.raises(EngineError, match=message):
         build_engine(plan, child=dying(code))
     assert [path.name for path in plan.folder.iterdir()] == [f".{plan.key.place}.lock"]
+
+
+def test_the_log_of_a_failed_build_is_kept(plan: BuildPlan, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="--log FILE"):
+        build_engine(plan, child=dying("print('[E] why'); raise SystemExit(1)"), log_file=tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "[E] why\n"
 
 
 def test_too_little_memory_stops_it_before(plan: BuildPlan) -> None:

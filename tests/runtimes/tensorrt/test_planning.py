@@ -43,6 +43,7 @@ def test_ahead_of_time(bundle: Bundle) -> None:
     assert Path(request.graph) == bundle.path.resolve() / "head.tensorrt.onnx"
     assert plan.folder == bundle.path / "engines"
     assert not plan.folder.exists()
+    assert plan.built_on == {}
 
 
 def test_on_the_device(bundle: Bundle) -> None:
@@ -50,6 +51,7 @@ def test_on_the_device(bundle: Bundle) -> None:
     assert (plan.key.backend, plan.key.gpu, plan.key.cuda) == ("tensorrt", ORIN["JETSON_MODEL"], "12")
     assert plan.request.on_device
     assert plan.key.workspace_bytes == 1 << 28  # the board's own, not its family's
+    assert plan.built_on == {"jetpack": "6.2", "power_mode": "15W"}
 
 
 def test_a_workspace_counts_where_the_gpu_has_no_memory_of_its_own(bundle: Bundle) -> None:
