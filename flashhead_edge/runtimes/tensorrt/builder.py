@@ -96,7 +96,7 @@ def build_engine(
         except OSError as error:
             raise EngineError(
                 f"Writing the engine to {plan.folder} failed; nothing was left behind.",
-                found=error.strerror or error,
+                found=f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""),
                 hint="make room on the disk, or name another folder with --cache-dir",
             ) from error
 
@@ -109,9 +109,8 @@ def _build(
     if kept_times is not None and kept_times.is_file():
         shutil.copyfile(kept_times, times)
     start = time.perf_counter()
-    log = run_child(
-        dataclasses.replace(plan.request, timing_cache=None if kept_times is None else str(times)), engine, child=child
-    )
+    request = dataclasses.replace(plan.request, timing_cache=None if kept_times is None else str(times))
+    log = run_child(request, engine, log_file=log_file, child=child)
     record = EngineRecord(
         key=plan.key,
         platform=plan.platform,
