@@ -14,6 +14,7 @@ from flashhead_edge.bundle import Bundle, hash_file
 from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.export.tensorrt_dense import write_tensorrt_dense_head
 from flashhead_edge.export.tensorrt_head import TensorRtOptions, write_tensorrt_head
+from flashhead_edge.lm_head import LmHead
 from flashhead_edge.manifest import GraphRecord, TensorRtRecord
 from tests.tiny_heads import head_bundle, random_head, random_index, write_tables
 
@@ -24,12 +25,20 @@ needs_polygraphy = pytest.mark.skipif(
 VOCAB, WIDTH, SIZE, PROBES = 1000, 64, 8, 6
 
 
-def engine_bundle(folder: Path, *, seed: int = 0, dense: bool = False, **options: Any) -> Bundle:
+def engine_bundle(
+    folder: Path,
+    *,
+    seed: int = 0,
+    probes: int = PROBES,
+    dense: bool = False,
+    head: LmHead | None = None,
+    **options: Any,
+) -> Bundle:
     """A bundle with ``head_tensorrt`` and, if asked for, ``dense_tensorrt``; ``options`` are ``TensorRtOptions``'."""
-    head = random_head(VOCAB, WIDTH, seed=seed)
+    head = head or random_head(VOCAB, WIDTH, seed=seed)
     index = random_index(head, SIZE, always=(0, 5), seed=seed)
-    bundle = head_bundle(folder, head, index, PROBES, rows="float16")
-    tables = write_tables(folder, head, index, PROBES, centroids="fp32", rows="float16")  # the same files again
+    bundle = head_bundle(folder, head, index, probes, rows="float16")
+    tables = write_tables(folder, head, index, probes, centroids="fp32", rows="float16")  # the same files again
     name = layout.TENSORRT_HEAD_GRAPH
     record = write_tensorrt_head(folder, tables, index, TensorRtOptions(**options), name=name)
     graphs = {"head_tensorrt": _graph(folder, name, record)}

@@ -35,6 +35,9 @@ COMMANDS = {
     "eval": CommandEntry("flashhead_edge.cli.eval:eval_command", "Compare a bundle's head with the dense head."),
     "build": CommandEntry("flashhead_edge.cli.build:build_command", "Build a TensorRT engine of a bundle."),
     "inspect": CommandEntry("flashhead_edge.cli.inspect:inspect_command", "Show what a bundle holds."),
+    "splice": CommandEntry(
+        "flashhead_edge.cli.splice:splice_command", "Put a bundle's head into a TensorRT Edge-LLM export."
+    ),
     "platforms": CommandEntry("flashhead_edge.cli.platforms:platforms_command", "Show the platforms that are known."),
     "runtimes": CommandEntry(
         "flashhead_edge.cli.runtimes:runtimes_command", "Show which runtime is chosen here, and why."
