@@ -21,7 +21,9 @@ Purpose = Literal["text", "head", "serve"]
 #: What a runtime is wanted for: whole texts on the device, a head alone under somebody's own decoder, or a server.
 PURPOSES: tuple[Purpose, ...] = ("text", "head", "serve")
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_JETSON_INDEX = "https://pypi.jetson-ai-lab.io/jp6/cu126"
+#: Builds of ONNX Runtime with code for Jetson's GPUs, by JetPack's major version. PyPI's build for aarch64 has none for
+#: 8.7 and 11.0 (onnxruntime-gpu 1.31.1: 8.9, 9.0, 12.0 and 12.1, and no PTX).
+_JETSON_INDEXES = {6: "https://pypi.jetson-ai-lab.io/jp6/cu126", 7: "https://pypi.jetson-ai-lab.io/sbsa/cu130"}
 _Obstacle = Callable[[DeviceFacts], str | None]
 
 
@@ -238,8 +240,9 @@ def _provider(name: str) -> _Obstacle:
 
 
 def _gpu_commands(facts: DeviceFacts) -> tuple[str, ...]:
-    if facts.jetson is not None and version_numbers(facts.jetson.jetpack or "")[:1] == (6,):
-        return (f"pip install onnxruntime-gpu --index-url {_JETSON_INDEX}", "pip install flashhead-edge jinja2")
+    major = version_numbers((facts.jetson.jetpack if facts.jetson else None) or "0")[0]
+    if index := _JETSON_INDEXES.get(major):
+        return (f"pip install onnxruntime-gpu --index-url {index}", "pip install flashhead-edge jinja2")
     return ("pip install 'flashhead-edge[gpu]'",)
 
 

@@ -156,7 +156,6 @@ def test_power_mode_that_does_not_limit():
         ),
         (device({}, jetson=JETPACK_5), CPU.name, ("pip install 'flashhead-edge[cpu]'",)),
         (device({}, jetson=JetsonFacts(model="board")), CPU.name, ("pip install 'flashhead-edge[cpu]'",)),
-        (device({}, jetson=JETPACK_7), CUDA.name, ("pip install 'flashhead-edge[gpu]'",)),
     ],
 )
 def test_recommendation(facts, provider, install):
@@ -165,9 +164,12 @@ def test_recommendation(facts, provider, install):
     assert found.reason
 
 
-def test_jetpack_6_installs_from_the_index_of_its_builds():
-    (first, second) = recommend(device({}, jetson=JETPACK_6)).install
-    assert "onnxruntime-gpu --index-url https://pypi.jetson-ai-lab.io/jp6/" in first
+@pytest.mark.parametrize(("jetson", "index"), [(JETPACK_6, "jp6/cu126"), (JETPACK_7, "sbsa/cu130")])
+def test_a_jetson_installs_from_the_index_of_its_builds(jetson, index):
+    found = recommend(device({}, jetson=jetson))
+    (first, second) = found.install
+    assert found.provider == CUDA.name
+    assert first == f"pip install onnxruntime-gpu --index-url https://pypi.jetson-ai-lab.io/{index}"
     assert "flashhead-edge" in second
 
 
