@@ -19,6 +19,7 @@ RUNTIMES = {
     "onnxruntime": "flashhead_edge.runtimes.onnxruntime:OnnxRuntimeHead",
     "openvino": "flashhead_edge.runtimes.openvino:OpenVinoHead",
     "reference": "flashhead_edge.runtimes.reference:ReferenceHead",
+    "torch": "flashhead_edge.runtimes.torch:TorchHead",
     "tensorrt": "flashhead_edge.runtimes.tensorrt.runtime:TensorRtHead",
 }
 

@@ -322,6 +322,17 @@ CANDIDATES: tuple[Candidate, ...] = (
         packages=ONNX_RUNTIMES,
     ),
     Candidate(
+        "torch",
+        "torch",
+        None,
+        ("head",),
+        "PyTorch is installed, and nothing that is made for the device",
+        _nothing,
+        _nothing,
+        _commands("pip install 'flashhead-edge[torch]'"),
+        packages=("torch",),
+    ),
+    Candidate(
         "reference",
         "reference",
         None,
