@@ -37,7 +37,7 @@ def is_installed(backend: str) -> bool:
     Args:
         backend: "tensorrt" or "tensorrt-rtx".
     """
-    return importlib.util.find_spec(MODULES[backend]) is not None
+    return _is_found(MODULES[backend])
 
 
 def probe(backend: str) -> Package:
@@ -51,7 +51,7 @@ def probe(backend: str) -> Package:
         RuntimeUnavailableError: It does not load.
     """
     for module in (MODULES[backend], "polygraphy"):
-        if importlib.util.find_spec(module) is None:
+        if not _is_found(module):
             raise OptionalDependencyError(module, backend, "Building a TensorRT engine")
     command = [sys.executable, "-m", __name__, backend]
     try:
@@ -67,6 +67,12 @@ def probe(backend: str) -> Package:
         )
     facts = json.loads(done.stdout.splitlines()[-1])
     return Package(backend, facts["version"], None if facts["targets"] is None else tuple(facts["targets"]))
+
+
+def _is_found(module: str) -> bool:
+    """Whether there is such a module; a folder of that name beside a script, which Python takes for one, is none."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def describe(backend: str) -> dict[str, object]:
