@@ -109,6 +109,15 @@ def _tensorrt(facts: DeviceFacts) -> Iterator[Problem]:
 
 
 def _providers(facts: DeviceFacts) -> Iterator[Problem]:
+    installed = installed_onnx_runtimes(facts.packages)
+    if facts.providers == () and installed:
+        yield Problem(
+            ERROR,
+            "ONNX Runtime is installed, but it does not load.",
+            f"{installed[0]} {facts.packages[installed[0]]}, which lists no provider",
+            "a list with CPUExecutionProvider at least",
+            'see why with: python -c "import onnxruntime" (a build for NumPy 1 needs: pip install "numpy<2")',
+        )
     for provider in facts.providers or ():
         if provider.loads is not False or (provider.name in _GPU_PROVIDERS and not facts.has_nvidia_gpu):
             continue  # without a GPU, another rule says so

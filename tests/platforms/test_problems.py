@@ -56,6 +56,7 @@ def test_a_plain_computer_has_no_problems():
             "does not load",
         ),
         (device(providers=(ProviderFacts(CPU.name, False, "crash"),)), "error", "does not load"),
+        (device(providers=()), "error", "is installed, but it does not load"),
         (device({"onnxruntime-gpu": "1"}, nvidia=GPU, onnxruntime_cuda="13"), "error", "newer CUDA"),
         (device(nvidia=GPU), "note", "CPU only"),
         (device(nvidia=NvidiaFacts((), "550.54", None, "no package")), "note", "nothing is known of its GPUs"),
