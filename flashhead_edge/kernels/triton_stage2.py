@@ -85,7 +85,7 @@ def _opened_block(
 
     if rows_ptr.dtype.element_ty == tl.int8:
         products *= tl.load(row_scales_ptr + row, mask=filled, other=0)
-    products += tl.load(row_bias_ptr + row, mask=filled & (has_bias != 0), other=0)
+    products += tl.load(row_bias_ptr + row, mask=(ids >= 0) & (tl.full((BLOCK_C,), 0, tl.int32) < has_bias), other=0)
     logits = tl.where(filled, _activate(products, activation_ptr), float("-inf"))
     return place, ids, logits
 
