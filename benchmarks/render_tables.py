@@ -239,7 +239,25 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def kernels() -> str:
+    """Registers and shared memory of the GPU kernels, by target."""
+    report = read("kernels.json")
+    if report is None:
+        return NOT_MEASURED
+    cells = {
+        (item["build"], item["target"]): f"{item['registers']}, {item['shared_bytes']}" for item in report["kernels"]
+    }
+    targets = list(dict.fromkeys(target for _, target in cells))
+    lines = [f"| kernel | {' | '.join(targets)} |", "|---" * (len(targets) + 1) + "|"]
+    lines += [
+        f"| {build} | {' | '.join(cells[build, target] for target in targets)} |"
+        for build in dict.fromkeys(build for build, _ in cells)
+    ]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "kernels": kernels,
     "demo": demo,
     "clustering": clustering,
     "fidelity": fidelity,

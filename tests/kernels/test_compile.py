@@ -1,4 +1,4 @@
-"""Every kernel compiles for every target, in a process of its own: Triton's interpreter is chosen for a whole process."""
+"""Every kernel compiles for every target, in a process of its own: the interpreter is chosen for a whole process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_every_kernel_compiles_for_every_target(tmp_path):
         assert int(major) * 10 + int(minor) <= limits[item["target"]]
         assert len(re.search(r"\.entry \w+\(([^)]*)\)", ptx).group(1).split(",")) == len(item["parameters"])
         assert f".target {item['target']}" in ptx
-        assert str(os.getcwd()) not in ptx
+        assert str(Path.cwd()) not in ptx
         assert item["spill_bytes"] == item["stack_bytes"] == 0
         assert item["registers"] <= 128
         assert item["shared_bytes"] <= 48 << 10
