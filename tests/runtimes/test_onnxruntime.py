@@ -30,7 +30,7 @@ def test_it_is_the_default(bundle: Bundle) -> None:
 def test_unknown_runtimes_are_refused_with_a_guess(bundle: Bundle) -> None:
     with pytest.raises(OptionError, match=r"did you mean 'onnxruntime'\? Known: onnxruntime, openvino, reference"):
         open_head(bundle, "onxruntime")
-    assert set(RUNTIMES) == {"onnxruntime", "openvino", "reference", "tensorrt"}
+    assert set(RUNTIMES) == {"onnxruntime", "openvino", "reference", "tensorrt", "torch"}
 
 
 def test_providers_are_those_of_the_session(bundle: Bundle) -> None:
