@@ -248,7 +248,7 @@ def kernels() -> str:
         (item["build"], item["target"]): f"{item['registers']}, {item['shared_bytes']}" for item in report["kernels"]
     }
     targets = list(dict.fromkeys(target for _, target in cells))
-    lines = [f"| kernel | {' | '.join(targets)} |", "|---" * (len(targets) + 1) + "|"]
+    lines = [f"| kernel | {' | '.join(targets)} |", "| --- " * (len(targets) + 1) + "|"]
     lines += [
         f"| {build} | {' | '.join(cells[build, target] for target in targets)} |"
         for build in dict.fromkeys(build for build, _ in cells)
