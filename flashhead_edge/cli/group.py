@@ -33,6 +33,7 @@ COMMANDS = {
     "export": CommandEntry("flashhead_edge.cli.export:export_command", "Turn a model into a bundle."),
     "generate": CommandEntry("flashhead_edge.cli.generate:generate_command", "Generate text from a bundle."),
     "eval": CommandEntry("flashhead_edge.cli.eval:eval_command", "Compare a bundle's head with the dense head."),
+    "bench": CommandEntry("flashhead_edge.cli.bench:bench_command", "Measure speed against dense heads and others."),
     "build": CommandEntry("flashhead_edge.cli.build:build_command", "Build a TensorRT engine of a bundle."),
     "inspect": CommandEntry("flashhead_edge.cli.inspect:inspect_command", "Show what a bundle holds."),
     "splice": CommandEntry(

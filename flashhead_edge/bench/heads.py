@@ -1,0 +1,115 @@
+"""The decoding graphs that are measured against each other: one body, several heads."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flashhead_edge.errors import BundleError, OptionalDependencyError
+from flashhead_edge.files import check_free_space
+from flashhead_edge.runtimes.graph_choice import choose_graph
+
+if TYPE_CHECKING:
+    from flashhead_edge.bundle import Bundle
+
+_WRITTEN = {"dense-int8": "int8", "dense-int4": "int4"}
+
+
+@contextmanager
+def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """Graphs by head; those that the bundle does not have are written beside it and removed afterwards.
+
+    Args:
+        bundle: A bundle with a body.
+        heads: Names out of :data:`flashhead_edge.bench.options.HEADS`.
+
+    Yields:
+        Path of the graph of every head.
+
+    Raises:
+        BundleError: The bundle has no body.
+        OptionalDependencyError: A dense int8 or int4 head is asked for, and onnx is not installed.
+        ExportError: The disk is full.
+    """
+    if bundle.manifest.body is None:
+        raise BundleError(
+            "The bundle has no body, and a decode step needs the whole model.",
+            found="a bundle with a head alone",
+            hint="export the model again without --no-body",
+        )
+    own = {
+        "two-stage": lambda: choose_graph(bundle, "decode"),
+        "two-stage-portable": lambda: bundle.file(bundle.graph("decode").file),
+        "dense-fp32": lambda: bundle.file(bundle.graph("dense").file),
+    }
+    graphs = {head: own[head]() for head in heads if head in own}
+    written = [head for head in heads if head in _WRITTEN]
+    if not written:
+        yield graphs
+        return
+    if find_spec("onnx") is None:
+        raise OptionalDependencyError("onnx", "export", "Measuring a dense int8 or int4 head")
+    with tempfile.TemporaryDirectory(prefix=".flashhead-bench-", dir=bundle.path.parent) as folder:
+        yield graphs | write_dense_graphs(bundle, [_WRITTEN[head] for head in written], Path(folder))
+
+
+def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Join the bundle's body with dense heads, as people ship them.
+
+    Args:
+        bundle: A bundle with a body.
+        precisions: "int8" and "int4".
+        folder: Where graphs, and copies of the bundle's data that they read, go.
+
+    Returns:
+        Graphs by head, such as "dense-int8".
+
+    Raises:
+        ExportError: The disk is full.
+    """
+    from flashhead_edge.export.dense_head import write_dense_head
+    from flashhead_edge.export.evaluate import dense_head
+
+    dense = bundle.graph("dense").file
+    # Copies, not links: onnx refuses data files that are linked, lest a model reads what is not its own.
+    data = [name for name in bundle.manifest.files if name.endswith(".data")]
+    check_free_space(folder, 2 * sum(bundle.manifest.files[name].bytes for name in data))
+    for name in (*data, dense):
+        shutil.copyfile(bundle.path / name, folder / name)
+    head = dense_head(bundle)
+    graphs = {}
+    for precision in precisions:
+        written = write_dense_head(head, precision, folder, f"head-{precision}.onnx")  # type: ignore[arg-type]
+        graphs[f"dense-{precision}"] = _with_head(folder / dense, written, folder / f"decode-{precision}.onnx")
+    return graphs
+
+
+def _with_head(decoding: Path, head: Path, output: Path) -> Path:
+    """Put another head into a decoding graph; nodes of heads are named ``/head/...``."""
+    from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
+
+    model, other = load_graph(decoding), load_graph(head)
+    graph = model.graph
+    kept = [node for node in graph.node if not node.name.startswith("/head/")]
+    produced = {name for node in graph.node if node.name.startswith("/head/") for name in node.output}
+    read = {name for node in kept for name in node.input}
+    initializers = [tensor for tensor in graph.initializer if tensor.name in read]
+    outputs = [value for value in graph.output if value.name not in produced]
+    values = [value for value in graph.value_info if value.name not in produced]
+    for value in other.graph.output:
+        value.type.tensor_type.shape.dim[0].dim_param = "scored"
+    del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
+    graph.node.extend([*kept, *other.graph.node])
+    graph.initializer.extend([*initializers, *other.graph.initializer])
+    graph.output.extend([*other.graph.output, *outputs])
+    graph.value_info.extend(values)
+    domains = {opset.domain for opset in model.opset_import}
+    model.opset_import.extend(opset for opset in other.opset_import if opset.domain not in domains)
+    save_graph(model, output)
+    check_graph(output)
+    return output
