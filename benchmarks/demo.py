@@ -22,11 +22,9 @@ import numpy as np
 
 from benchmarks.models import MODELS, RESULTS, WORK, bundle_of
 from flashhead_edge import Bundle, Generator, layout, native
-from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
-from flashhead_edge.export.dense_head import write_dense_head
-from flashhead_edge.export.evaluate import dense_head
+from flashhead_edge.bench.heads import write_dense_graphs
+from flashhead_edge.bench.turns import agreement_with
 from flashhead_edge.export.options import ExportOptions
-from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
@@ -143,36 +141,16 @@ def decode(decoder: Decoder, prompt: np.ndarray, new_tokens: int) -> tuple[list[
 
 def agreement_on(decoder: Decoder, prompts: list[np.ndarray], texts: dict[int, list[int]]) -> float:
     """Share of positions of the dense fp32 head's texts at which a head chooses the same token."""
-    hits = total = 0
-    for number, prompt in enumerate(prompts):
-        text = texts[number]
-        decoder.reset(positions=prompt.shape[1] + len(text))
-        fed = prompt
-        for expected in text:
-            hits += int(decoder.run(fed)[0][0]) == expected
-            total += 1
-            fed = np.array([[expected]], np.int64)
-    return hits / total
+    return agreement_with(decoder, [prompts[number] for number in texts], list(texts.values()))
 
 
 def dense_graphs(bundle: Bundle) -> dict[str, Path]:
-    """Join the body with dense int8 and int4 heads, beside a copy of its data: the checker refuses links."""
+    """Join the body with dense int8 and int4 heads."""
     folder = WORK / f"{bundle.path.name}-dense"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in bundle.manifest.files:
-        if name.endswith(".data") or name == layout.BODY_GRAPH:
-            shutil.copyfile(bundle.path / name, folder / name)
-    record = bundle.manifest.tables
-    refs = {name: TensorRef(name, t.dtype, tuple(t.shape), t.file, t.offset, t.length) for name, t in record.items()}
-    embedding = EmbeddingTable(refs[layout.ROWS], refs[layout.SLOT_OF_TOKEN], bundle.manifest.embedding_scale)
-    dense = dense_head(bundle)
-    graphs = {}
-    for precision in ("int8", "int4"):
-        head = write_dense_head(dense, precision, folder, f"head-{precision}.onnx")
-        write_decode_graph(folder, embedding=embedding, head_graph=head.name, output=f"decode-{precision}.onnx")
-        graphs[f"dense {precision}"] = folder / f"decode-{precision}.onnx"
-    return graphs
+    graphs = write_dense_graphs(bundle, ("int8", "int4"), folder)
+    return {head.replace("-", " "): graph for head, graph in graphs.items()}
 
 
 def head_bytes(bundle: Bundle) -> dict[str, int]:
