@@ -80,6 +80,40 @@ def demo() -> str:
     return "\n\n".join(parts)
 
 
+def bench() -> str:
+    """What ``flashhead-edge bench`` measured against llama.cpp, a table for each model."""
+    parts = []
+    for model in ("gemma3-270m", "smollm2"):
+        rows = read(f"bench-{model}.json")
+        if rows is None:
+            parts.append(f"{model}: {NOT_MEASURED}")
+            continue
+        first = rows[0]
+        parts.append(
+            f"{model}, {first['threads']} threads of {first['cpu_model']}, batch {first['batch']}; "
+            f"medians of {first['rounds']} rounds."
+        )
+        parts.append(
+            markdown(
+                ("head", "test", "tokens/s", "min to max", "ratio", "head, ms a step", "agreement", "peak memory, MB"),
+                [
+                    (
+                        row["head"],
+                        row["test"],
+                        f"{row['tokens_per_second_p50']:.0f}",
+                        f"{row['tokens_per_second_min']:.0f} to {row['tokens_per_second_max']:.0f}",
+                        f"{row['ratio_p50']:.2f}",
+                        "-" if row["head_ms_p50"] is None else f"{row['head_ms_p50']:.2f}",
+                        "-" if row["agreement"] is None else f"{row['agreement']:.3f}",
+                        f"{row['peak_rss_bytes'] / 1e6:.0f}",
+                    )
+                    for row in rows
+                ],
+            )
+        )
+    return "\n\n".join(parts)
+
+
 def fidelity() -> str:
     """Agreement with the dense fp32 head on held-out states."""
     report = read("fidelity.json")
@@ -258,6 +292,7 @@ def kernels() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
+    "bench": bench,
     "demo": demo,
     "clustering": clustering,
     "fidelity": fidelity,

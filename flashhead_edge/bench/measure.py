@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from flashhead_edge import native
+from flashhead_edge._version import __version__
 from flashhead_edge.bench.competitors import Outcome, run_competitor
 from flashhead_edge.bench.heads import decoding_graphs
 from flashhead_edge.bench.load import LoadMeter, is_heavy
@@ -20,6 +22,7 @@ from flashhead_edge.bench.options import BenchOptions, BenchRow, Test
 from flashhead_edge.bench.turns import BodyDecoder, Turn, agreement_with, greedy_text, take_turn
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.energy import EnergyMeter, open_energy_meter
+from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.progress import Progress, no_progress
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.tokenizer import Tokenizer
@@ -77,6 +80,7 @@ class _Bench:
         assert body is not None
         self._bundle, self._options, self._graphs, self._threads = bundle, options, graphs, threads
         self._prompts, self._body = prompts, body
+        self._cpu_model = host_facts().cpu_model
         self._ids = [int(token) for prompt in prompts for token in prompt[0]]
         fetched = ("token_ids",)
         self._decoders: dict[str, Decoder | BodyDecoder] = {
@@ -201,6 +205,9 @@ class _Bench:
             rounds=len(speeds),
             other_load=other_load,
             heavy_load=is_heavy(other_load),
+            cpu_model=self._cpu_model,
+            native_kernels=native.kernels() if native.is_available() else None,
+            version=__version__,
         )
 
     def _baseline(self) -> str:

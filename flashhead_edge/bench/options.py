@@ -125,6 +125,9 @@ class BenchRow:
         rounds: Rounds measured.
         other_load: Cores that other programs kept busy meanwhile, on average.
         heavy_load: Whether that is so much that the row should not be relied on.
+        cpu_model: Processor that measured.
+        native_kernels: Kernels of the native library, where it is usable.
+        version: Of this package.
         step_ms_p50: Median of a decode step, milliseconds.
         step_ms_p10: Its 10th percentile.
         step_ms_p90: Its 90th percentile.
@@ -149,6 +152,9 @@ class BenchRow:
     rounds: int
     other_load: float
     heavy_load: bool
+    cpu_model: str
+    native_kernels: str | None
+    version: str
     step_ms_p50: float | None = None
     step_ms_p10: float | None = None
     step_ms_p90: float | None = None

@@ -25,6 +25,9 @@ ROW = BenchRow(
     rounds=3,
     other_load=0.0,
     heavy_load=False,
+    cpu_model="a processor",
+    native_kernels=None,
+    version="0",
 )
 FULL = replace(ROW, head="dense-int8", step_ms_p50=3.0, head_ms_p50=0.5, agreement=0.99, peak_rss_bytes=5_000_000)
 BUSY = replace(ROW, other_load=1.5, heavy_load=True)
