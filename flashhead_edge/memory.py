@@ -13,10 +13,24 @@ def peak_rss_bytes() -> int:
     On Linux from the kernel's high-water mark of this program: ``getrusage`` also counts what the process was before
     it started this program.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    peak = peak_rss_bytes_of("self")
+    if peak is not None:
+        return peak
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def peak_rss_bytes_of(process: int | str) -> int | None:
+    """The most memory that a running process has had resident, in bytes; None where the system does not say.
+
+    Args:
+        process: Its number.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None

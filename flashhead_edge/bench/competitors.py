@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,9 +12,11 @@ from pathlib import Path
 
 from flashhead_edge.bench.options import Competitor, Test
 from flashhead_edge.errors import OptionalDependencyError, OptionError, RuntimeUnavailableError, did_you_mean
+from flashhead_edge.memory import peak_rss_bytes_of
 
 COMPETITORS = ("llama.cpp", "onnxruntime-genai")
 _LLAMA_BENCH = "llama-bench"
+_LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Outcome:
     Attributes:
         tokens_per_second: By the name of a test.
         runtime: The program and its version.
-        peak_rss_bytes: Most memory that it had resident.
+        peak_rss_bytes: Most memory that it had resident; None where the system does not say.
     """
 
     tokens_per_second: dict[str, float]
     runtime: str
-    peak_rss_bytes: int
+    peak_rss_bytes: int | None
 
 
 def parse_competitor(text: str) -> Competitor:
@@ -111,21 +112,22 @@ def llama_bench(path: Path) -> Path:
     raise OptionError(f"There is no {_LLAMA_BENCH} in {path}.", hint="build llama.cpp's target llama-bench")
 
 
-def _run(command: Sequence[str]) -> tuple[str, int]:
-    """Standard output of a program and the most memory that it had resident, in bytes."""
+def _run(command: Sequence[str]) -> tuple[str, int | None]:
+    """Standard output of a program, and the most memory that it had resident, in bytes, where the system says."""
+    peak = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        said = process.stdout.read()
-        complaint = process.stderr.read()
-        # Not wait(): that forgets what the kernel counted of this child alone.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while True:
+            # Looked at while it runs: what is reported of an ended child counts ours from before the program started.
+            peak = peak_rss_bytes_of(process.pid) or peak
+            try:
+                said, complaint = process.communicate(timeout=_LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                continue
     if process.returncode:
         raise RuntimeUnavailableError(
             f"{Path(command[0]).name} failed.",
             found=" | ".join(complaint.strip().splitlines()[-3:]) or f"exit status {process.returncode}",
             hint=f"try it by hand: {' '.join(command)}",
         )
-    unit = 1 if sys.platform == "darwin" else 1024
-    return said, usage.ru_maxrss * unit
+    return said, peak
