@@ -134,6 +134,13 @@ class RecallMonitor:
         """What checks have found so far."""
         return Recall(self._steps, self._checks, self._parts, self._misses, self._regret)
 
+    def passes(self) -> bool:
+        """Whether the next step needs neither a check nor more clusters; if so it is counted, instead of by step."""
+        if self.raised_probes or (self._steps + 1) % self.options.every == 0:
+            return False
+        self._steps += 1
+        return True
+
     def step(self, scores: TokenScores) -> Recall | None:
         """Count a step, check it if it is its turn, and act when the floor is broken.
 

@@ -54,7 +54,7 @@ class TextWriter:
         self._monitor = generator.monitor
         self._checks: list[Recall] = []
         self._needs_all = self._wants_logprobs or self._sampler.changes_scores or not options.sampling.is_greedy
-        self._is_plain = not self._needs_all and generator.monitor is None and generator.exact is None
+        self._is_plain = not self._needs_all and self._context is not None and generator.exact is None
         self._exact = generator.exact
         needed = self._needs_all or self._context or self._monitor
         self._vocabulary = generator.vocabulary if needed and self._exact is None else None
@@ -109,7 +109,8 @@ class TextWriter:
 
     def _choose(self, output: StepOutput, row: int) -> int:
         """The next token."""
-        if self._is_plain and self._context is not None and self._vocabulary is not None:
+        is_fast = self._is_plain and (self._monitor is None or self._monitor.passes())
+        if is_fast and self._context is not None and self._vocabulary is not None:
             check_logits(output.head.candidate_logits[row])
             return self._context.best(output, row, self._vocabulary.rows)
         scores = self._scores(output, row)

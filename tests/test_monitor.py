@@ -64,6 +64,16 @@ def test_only_every_nth_step_is_checked():
     assert (monitor.recall.steps, monitor.recall.checks) == (30, 4)
 
 
+def test_steps_that_need_no_look_are_counted():
+    monitor = RecallMonitor(MonitorOptions(every=7))
+    looked_at = [row for row in range(30) if not monitor.passes() and monitor.step(scores(row)) is not None]
+    assert looked_at == [6, 13, 20, 27]
+    assert (monitor.recall.steps, monitor.recall.checks) == (30, 4)
+    monitor.raised_probes = 1
+    assert not monitor.passes()
+    assert monitor.recall.steps == 30
+
+
 def test_nothing_is_known_before_the_first_check():
     recall = RecallMonitor(MonitorOptions()).recall
     assert (recall.agreement, recall.regret_mean, recall.highest_agreement) == (None, None, 1.0)
