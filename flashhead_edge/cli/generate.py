@@ -71,10 +71,8 @@ def generate_command(
     from flashhead_edge.generation import GenerationOptions
     from flashhead_edge.generator import Generator
     from flashhead_edge.monitor import MonitorOptions
-    from flashhead_edge.tokenizer import Tokenizer
 
     opened = Bundle.open(bundle, verify=not no_verify)
-    chosen = GenerationOptions.of(**sampling_keywords(options, Tokenizer(opened.path)), **options)
     generator = Generator(
         opened,
         head=head,
@@ -83,6 +81,7 @@ def generate_command(
         monitor=MonitorOptions(every=monitor) if monitor else None,
         draft=None if draft is None else Generator(Bundle.open(draft, verify=not no_verify), threads=threads),
     )
+    chosen = GenerationOptions.of(**sampling_keywords(options, generator.tokenizer), **options)
     text = sys.stdin.read() if prompt == "-" else prompt
     result = _run(generator.stream(text, chosen), echo=not as_json)
     if as_json:
