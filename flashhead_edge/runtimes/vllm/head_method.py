@@ -1,0 +1,132 @@
+"""The one place where vLLM meets the two-stage head: the method that a head's module calls for its logits.
+
+Every path of vLLM from a hidden state to logits ends in ``lm_head.quant_method.apply`` (0.14 to 0.33): sampling, prompt
+log-probabilities, drafts and their checks. Nothing of vLLM is patched; the module of this model gets another method.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
+from flashhead_edge.errors import BundleError
+from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
+from flashhead_edge.runtimes.vllm.settings import HeadSettings
+from flashhead_edge.runtimes.vllm.shard import HeadShard, build_shard
+
+
+class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
+    """Logits in two stages; embedding, loading and the dense head are those of the method it stands for.
+
+    Args:
+        dense: The method that the module had.
+        settings: How the head is served.
+    """
+
+    def __init__(self, dense: Any, settings: HeadSettings) -> None:
+        super().__init__()
+        self.dense = dense
+        self.settings = settings
+        self._shard: HeadShard | None = None
+
+    def create_weights(self, *arguments: Any, **options: Any) -> None:
+        """As the method it stands for."""
+        self.dense.create_weights(*arguments, **options)
+
+    def embedding(self, layer: torch.nn.Module, input_: torch.Tensor) -> torch.Tensor:
+        """As the method it stands for: a tied head is the input embedding too."""
+        rows: torch.Tensor = self.dense.embedding(layer, input_)
+        return rows
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Build the tables, on the device and before vLLM measures its memory."""
+        self.dense.process_weights_after_loading(layer)
+        self._shard = None
+        self._open(layer)
+
+    def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of this device's columns.
+
+        Args:
+            layer: The head's module.
+            x: Hidden states, [N, H].
+            bias: Bias of the rows, or None.
+
+        Returns:
+            [N, W] in the type of the states.
+        """
+        reason = self._dense_reason(layer, x, bias)
+        if reason is not None:
+            DENSE_PATH.take(reason, len(x))
+            dense: torch.Tensor = self.dense.apply(layer, x, bias=bias)
+            return dense
+        DENSE_PATH.two_stage_rows += len(x)
+        shard = self._open(layer)
+        logits, best, probes, products = shard.candidates(x)
+        return shard.fill(logits, _best_of_all(best), probes, products)
+
+    def _dense_reason(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None) -> str | None:
+        """Why this call goes to the dense head, or None; judged by shapes and types only, never by values."""
+        if x.ndim != 2:
+            return f"hidden states have {x.ndim} dimensions instead of 2"
+        if len(x) > self.settings.max_rows:
+            return f"a step had more than {self.settings.max_rows} rows"
+        if bias is not getattr(layer, "bias", None):
+            return "the logits were asked for with another bias than the head's own"
+        return None
+
+    def _open(self, layer: torch.nn.Module) -> HeadShard:
+        """The tables for the weight that the module has now; a reloaded model has another one."""
+        if self._shard is None or self._shard.head.rows is not layer.weight:
+            part = layer.shard_indices
+            first, after = part.org_vocab_start_index, part.org_vocab_end_index
+            if layer.org_vocab_size != self.settings.index.vocab_size:
+                raise BundleError(
+                    "The index is of another vocabulary than the head.",
+                    found=self.settings.index.vocab_size,
+                    expected=layer.org_vocab_size,
+                )
+            bias = getattr(layer, "bias", None)
+            self._shard = build_shard(
+                self.settings.index, layer.weight, bias, first, after - first, self.settings.num_probes
+            )
+        return self._shard
+
+
+def install(model: Any, settings: HeadSettings, model_config: Any) -> None:
+    """Give a model's head two stages.
+
+    Args:
+        model: A model of vLLM, as constructed.
+        settings: How the head is served.
+        model_config: vLLM's ``ModelConfig``.
+    """
+    head = _head_of(model)
+    if head is None:
+        return  # a stage of a pipeline that has no head
+    head_dtype = getattr(model_config, "head_dtype", model_config.dtype)
+    if head_dtype != model_config.dtype:
+        DENSE_PATH.take(f"head_dtype is {head_dtype} and the model's type {model_config.dtype}")
+    elif type(head.quant_method) is not UnquantizedEmbeddingMethod:
+        DENSE_PATH.take(f"the head is quantized ({type(head.quant_method).__name__}), so there are no rows to gather")
+    else:
+        head.quant_method = FlashHeadMethod(head.quant_method, settings)
+
+
+def _head_of(model: Any) -> Any:
+    """The module that makes logits."""
+    owner = model if hasattr(model, "logits_processor") else getattr(model, "language_model", model)
+    head = owner.lm_head if hasattr(owner, "lm_head") else owner.model.embed_tokens
+    return head if hasattr(head, "quant_method") else None
+
+
+def _best_of_all(best: torch.Tensor) -> torch.Tensor:
+    """The best logit over the devices that share the vocabulary, [N]."""
+    from vllm.distributed import get_tensor_model_parallel_world_size, tensor_model_parallel_all_gather
+
+    if get_tensor_model_parallel_world_size() == 1:
+        return best
+    gathered: torch.Tensor = tensor_model_parallel_all_gather(best.unsqueeze(1), dim=1)
+    return gathered.amax(dim=1)
