@@ -24,7 +24,7 @@ def _list_option(*names: str, **options: Any) -> Callable[[Callable[..., Any]], 
     return click.option(*names, callback=_numbers, metavar="N,...", **options)
 
 
-@click.command("bench", short_help="Measure decoding speed against dense heads and other programs.")
+@click.command("bench", short_help="Measure speed against dense heads and others.")
 @click.argument("bundle", type=_FILE)
 @click.option(
     "-p",
