@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError
 from flashhead_edge.index.head_index import HeadIndex
@@ -16,6 +19,8 @@ _TENSORS = {
     "selection_offset": (np.float32, 1),
     "cluster_variance": (np.float32, 1),
 }
+#: Types of tensors by their names in the format.
+_DTYPES = {"I32": np.int32, "F32": np.float32}
 
 
 def save_index(index: HeadIndex, path: Path) -> None:
@@ -34,7 +39,7 @@ def save_index(index: HeadIndex, path: Path) -> None:
 
 
 def load_index(path: Path) -> HeadIndex:
-    """Read an index and check that it is one.
+    """Map an index read-only and check that it is one; centroids are read from the disk when they are used.
 
     Raises:
         BundleError: The file is damaged, or tokens are missing, doubled or out of range.
@@ -42,9 +47,9 @@ def load_index(path: Path) -> HeadIndex:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="numpy") as file:  # which checks the file
             metadata = file.metadata() or {}
+        tensors = _mapped_tensors(path)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path.name} cannot be read.", found=str(error), hint="export the model again") from error
     for name, (dtype, ndim) in _TENSORS.items():
@@ -67,6 +72,20 @@ def load_index(path: Path) -> HeadIndex:
             expected=f"0 to {index.vocab_size - 1}",
         )
     return index
+
+
+def _mapped_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a file in the format of safetensors: the length of a JSON header, the header, the bytes."""
+    data = np.memmap(path, np.uint8, "r")
+    begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:begin].tobytes())
+    tensors = {}
+    for name, record in header.items():
+        dtype = _DTYPES.get(record.get("dtype", ""))
+        if dtype is not None:
+            first, last = (begin + offset for offset in record["data_offsets"])
+            tensors[name] = np.asarray(data[first:last].view(dtype).reshape(record["shape"]))
+    return tensors
 
 
 def _vocab_size(path: Path, metadata: dict[str, str]) -> int:
