@@ -43,6 +43,8 @@ struct Best {
 // Memory that a thread keeps between calls.
 struct Scratch {
   States states;
+  std::vector<float> projected;                 // [B, r]
+  States narrow;                                // of those
   std::vector<float> selection;                 // [B, K]
   std::vector<int32_t> opened;                  // [B, opened]
   std::vector<int32_t> first;                   // [T + 1]: a cluster's openings
@@ -58,14 +60,26 @@ class Run {
       : head_(head), batch_(batch), out_(out), pool_(pool), scratch_(scratch), kernels_(*CurrentKernels()) {
     blocks_ = Ceiling(head.width, kBlock);
     low_bit_ = head.low_bits != 0 && head.rescored < head.candidates();
-    scratch_.states.Assign(values, batch, head.width, head.centroid_bits != 32 || low_bit_);
+    const bool coded = head.centroid_bits != 32;
+    scratch_.states.Assign(values, batch, head.width, low_bit_ || (coded && !head.projection));
+    centroid_width_ = head.width;
+    if (head.projection) {
+      centroid_width_ = head.rank;
+      scratch_.projected.assign(batch * head.rank, 0.0f);
+      for (int64_t b = 0; b < batch; ++b) {
+        kernels_.columns_f32(head.projection, head.rank, head.width, head.rank, values + b * head.width,
+                             scratch_.projected.data() + b * head.rank);
+      }
+      scratch_.narrow.Assign(scratch_.projected.data(), batch, head.rank, coded);
+    }
     scratch_.selection.resize(batch * head.clusters);
     scratch_.opened.resize(batch * head.opened());
     scratch_.best.assign(batch * head.opened(), Best{});
   }
 
   void operator()() {
-    const int64_t row_bytes = head_.centroid_bits == 32 ? head_.width * 4 : blocks_ * 4 * head_.centroid_bits;
+    const int64_t row_bytes =
+        head_.centroid_bits == 32 ? centroid_width_ * 4 : Ceiling(centroid_width_, kBlock) * 4 * head_.centroid_bits;
     centroids_at_once_ = std::max<int64_t>(16, kTaskBytes / row_bytes);
     Parallel<&Run::ScoreCentroids>(Ceiling(head_.clusters, centroids_at_once_));
     Parallel<&Run::Select>(batch_);
@@ -101,16 +115,18 @@ class Run {
     thread_local std::vector<float*> out;
     out.resize(batch_);
     for (int64_t b = 0; b < batch_; ++b) out[b] = Selection(b) + begin;
+    const States& states = head_.projection ? scratch_.narrow : scratch_.states;
+    const int64_t blocks = Ceiling(centroid_width_, kBlock);
     if (head_.centroid_bits == 32) {
       const auto* columns = static_cast<const float*>(head_.centroids) + begin;
       for (int64_t b = 0; b < batch_; ++b) {
         std::fill_n(out[b], count, 0.0f);
-        kernels_.columns_f32(columns, head_.clusters, head_.width, count, scratch_.states[b].values, out[b]);
+        kernels_.columns_f32(columns, head_.clusters, centroid_width_, count, states[b].values, out[b]);
       }
     } else {
-      const auto* codes = static_cast<const uint8_t*>(head_.centroids) + begin * blocks_ * 4 * head_.centroid_bits;
-      kernels_.rows_low_bit(codes, head_.centroid_scales + begin * blocks_, head_.centroid_bits, count, blocks_,
-                            scratch_.states.pointers(), batch_, out.data());
+      const auto* codes = static_cast<const uint8_t*>(head_.centroids) + begin * blocks * 4 * head_.centroid_bits;
+      kernels_.rows_low_bit(codes, head_.centroid_scales + begin * blocks, head_.centroid_bits, count, blocks,
+                            states.pointers(), batch_, out.data());
     }
     for (int64_t b = 0; b < batch_; ++b) {
       float* scores = out_.cluster_scores + b * head_.clusters + begin;
@@ -303,7 +319,7 @@ class Run {
   Pool& pool_;
   Scratch& scratch_;
   const Kernels& kernels_;
-  int64_t blocks_ = 0, centroids_at_once_ = 0, groups_at_once_ = 0, rescoring_tasks_ = 0;
+  int64_t blocks_ = 0, centroid_width_ = 0, centroids_at_once_ = 0, groups_at_once_ = 0, rescoring_tasks_ = 0;
   bool low_bit_ = false;
 };
 

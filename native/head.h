@@ -24,6 +24,8 @@ struct Head {
   const float* centroid_scales = nullptr;  // [K, blocks], null for 32
   const float* centroid_bias = nullptr;    // [K]
   const float* selection_offset = nullptr;  // [K]
+  int64_t rank = 0;                        // r where there is a projection: centroids then have r columns, not `width`
+  const float* projection = nullptr;       // [H, r] or null
   int row_bits = 16;
   const void* rows = nullptr;            // half or float [T, C, H]
   const int32_t* token_order = nullptr;  // [T, C], -1 for none

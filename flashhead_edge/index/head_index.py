@@ -25,6 +25,8 @@ class HeadIndex:
             float32: from the logarithm of the members' mean exponential to their greatest product.
         cluster_variance: Calibrated variance of the error of product and bias as that logarithm, [K] float32.
         vocab_size: V.
+        projection: Orthonormal columns [H, r] float32 in whose span the centroids lie, or None where they may lie
+            anywhere: stage 1 can then project the state and score :attr:`narrow_centroids`.
     """
 
     token_order: npt.NDArray[np.int32]
@@ -33,6 +35,12 @@ class HeadIndex:
     selection_offset: npt.NDArray[np.float32]
     cluster_variance: npt.NDArray[np.float32]
     vocab_size: int
+    projection: npt.NDArray[np.float32] | None = None
+
+    @property
+    def narrow_centroids(self) -> npt.NDArray[np.float32]:
+        """What stage 1 scores the projected state with, [K, r]; the centroids [K, H] where there is no projection."""
+        return self.centroids if self.projection is None else self.centroids @ self.projection
 
     @property
     def num_clusters(self) -> int:

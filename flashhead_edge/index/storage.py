@@ -19,6 +19,7 @@ _TENSORS = {
     "selection_offset": (np.float32, 1),
     "cluster_variance": (np.float32, 1),
 }
+_PROJECTION = "projection"
 #: Types of tensors by their names in the format.
 _DTYPES = {"I32": np.int32, "F32": np.float32}
 
@@ -33,6 +34,8 @@ def save_index(index: HeadIndex, path: Path) -> None:
     from safetensors.numpy import save_file
 
     tensors = {name: getattr(index, name) for name in _TENSORS}
+    if index.projection is not None:
+        tensors[_PROJECTION] = index.projection
     # One entry only: safetensors writes several in no fixed order, and equal indices should be equal files.
     metadata = {"vocab_size": str(index.vocab_size)}
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata=metadata)
@@ -52,7 +55,8 @@ def load_index(path: Path) -> HeadIndex:
         tensors = _mapped_tensors(path)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path.name} cannot be read.", found=str(error), hint="export the model again") from error
-    for name, (dtype, ndim) in _TENSORS.items():
+    expected = _TENSORS | ({_PROJECTION: (np.float32, 2)} if _PROJECTION in tensors else {})
+    for name, (dtype, ndim) in expected.items():
         array = tensors.get(name)
         if array is None or array.dtype != dtype or array.ndim != ndim:
             raise BundleError(
@@ -60,10 +64,11 @@ def load_index(path: Path) -> HeadIndex:
                 found="no such tensor" if array is None else f"{array.dtype} of shape {array.shape}",
                 expected=f"{name} as {np.dtype(dtype).name} with {ndim} dimensions",
             )
-    index = HeadIndex(**{name: tensors[name] for name in _TENSORS}, vocab_size=_vocab_size(path, metadata))
+    index = HeadIndex(**{name: tensors[name] for name in expected}, vocab_size=_vocab_size(path, metadata))
     ids = index.token_order[index.token_order >= 0]
     by_cluster = (index.centroid_bias, index.selection_offset, index.cluster_variance)
-    if index.num_always_clusters < 0 or any(array.shape != (index.num_clusters,) for array in by_cluster):
+    fits = index.projection is None or index.projection.shape[0] == index.hidden_size
+    if index.num_always_clusters < 0 or not fits or any(array.shape != (index.num_clusters,) for array in by_cluster):
         raise BundleError(f"{path.name}: its tensors do not fit each other.")
     if len(ids) != index.vocab_size or not np.array_equal(np.sort(ids), np.arange(index.vocab_size)):
         raise BundleError(
