@@ -103,6 +103,8 @@ class Machine:
         memory_bytes: Memory of the machine or GPU.
         bandwidth_gb_s: Peak of the memory, or what a stream test reached, in 10^9 bytes a second.
         bandwidth_source: Where that comes from: "catalogue", or the stream test and its threads.
+        operations_g_s: Peak of multiplications and additions, or what a matrix product reached, in 10^9 a second.
+        operations_source: Where that comes from.
         clock_mhz: Clock of the cores under load.
         governor: Of Linux's frequency scaling.
         power_mode: Of a Jetson.
@@ -117,6 +119,8 @@ class Machine:
     memory_bytes: int | None = None
     bandwidth_gb_s: float | None = None
     bandwidth_source: str | None = None
+    operations_g_s: float | None = None
+    operations_source: str | None = None
     clock_mhz: float | None = None
     governor: str | None = None
     power_mode: str | None = None
@@ -177,6 +181,35 @@ class Overhead:
 
 
 @dataclass(frozen=True)
+class HeadPoint:
+    """Time of a head alone in one configuration of a series.
+
+    Attributes:
+        varied: What the series varies: "probes", "batch", "clusters" (K, with V kept) or "vocabulary" (V, with C kept).
+        batch: B.
+        vocab_size: V.
+        num_clusters: K.
+        num_probes: P.
+        head_ms: Median, milliseconds.
+        agreement: Share of states at which the head takes the dense head's token; None where that means nothing.
+    """
+
+    varied: Literal["probes", "batch", "clusters", "vocabulary"]
+    batch: int
+    vocab_size: int
+    num_clusters: int
+    num_probes: int
+    head_ms: float
+    agreement: float | None = None
+
+    @property
+    def value(self) -> int:
+        """What is varied."""
+        names = {"probes": self.num_probes, "batch": self.batch, "clusters": self.num_clusters}
+        return names.get(self.varied, self.vocab_size)
+
+
+@dataclass(frozen=True)
 class Profile:
     """What a decode step costs.
 
@@ -199,6 +232,7 @@ class Profile:
         relative_error: By which share a predicted step may be off, from validation; None for a measurement.
         other_load: Cores that other programs kept busy meanwhile; None for a prediction.
         taken_at: When, UTC, as in ISO 8601; None for a prediction.
+        head_points: Series of the head alone.
         notes: What must be known to read the figures, in sentences.
         created_by: Program and version.
         schema_version: Of this record.
@@ -223,6 +257,7 @@ class Profile:
     relative_error: float | None = None
     other_load: float | None = None
     taken_at: str | None = None
+    head_points: tuple[HeadPoint, ...] = ()
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 

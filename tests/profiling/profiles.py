@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flashhead_edge.profiling.record import Machine, Memory, MemorySample, Model, Overhead, Profile, Stage
+from flashhead_edge.profiling.record import HeadPoint, Machine, Memory, MemorySample, Model, Overhead, Profile, Stage
 
 MEASURED = Profile(
     platform="x86-cpu-avx512-vnni",
@@ -33,6 +33,10 @@ MEASURED = Profile(
     overhead=Overhead(3.9, 4.1),
     other_load=0.0,
     taken_at="2026-01-02T03:04:05+00:00",
+    head_points=(
+        *(HeadPoint("probes", 1, 262_144, 8192, p, 0.3 + p / 600, 0.9 + p / 5000) for p in (64, 128, 256, 365)),
+        *(HeadPoint("batch", b, 262_144, 8192, 365, 0.5 + b / 3) for b in (1, 2, 4, 8)),
+    ),
     notes=("A <note> & more.",),
 )
 PREDICTED = Profile(
