@@ -137,7 +137,7 @@ class MemorySample:
     Attributes:
         seconds: Since the profile began.
         rss_bytes: Resident then, mapped files included.
-        phase: What went on: "open", "prompt", "decode".
+        phase: What went on: "open" or "decode".
     """
 
     seconds: float
