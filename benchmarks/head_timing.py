@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 
 from flashhead_edge import layout, native
+from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
 from flashhead_edge.export.head_graph import two_stage_graph
@@ -30,6 +31,10 @@ from flashhead_edge.runtimes.session import open_session
 
 #: What is read between two calls; several times the last-level cache of most machines.
 EVICTION_BYTES = 160 << 20
+#: A burst is so long that what others use, which the system counts in hundredths of a second, shows.
+_BURST_SECONDS, _LEAST_CALLS = 0.15, 3
+#: Cores that others may use in a burst that counts.
+_OTHER_LOAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -190,35 +195,52 @@ class HeadCall:
         self._session.run_with_ort_values(self._outputs, {"hidden_states": states, "eviction": self._nothing})
         return time.perf_counter() - start
 
+    def burst(self) -> list[float] | None:
+        """Time calls for a while, the first not counted; None where other programs used the cores meanwhile."""
+        self.seconds()
+        meter, begin, seconds = LoadMeter(), time.perf_counter(), []
+        while time.perf_counter() - begin < _BURST_SECONDS or len(seconds) < _LEAST_CALLS:
+            seconds.append(self.seconds())
+        return None if meter.other_load() > _OTHER_LOAD else seconds
 
-def time_cases(
-    graphs: dict[Case, Path], *, threads: int, rounds: int, calls: int = 3, limit_s: float = 300
-) -> dict[Case, list[float]]:
-    """Time every case in turn, round after round, so that what else the machine does meets them alike.
+
+def time_cases(graphs: dict[Case, Path], *, threads: int, bursts: int, limit_s: float) -> dict[Case, list[float]]:
+    """Time every case in turn, burst after burst.
+
+    A burst counts if other programs left the cores alone meanwhile; where they did not, the case has another turn.
 
     Args:
         graphs: Of :func:`write_graphs`.
         threads: Threads of the operators.
-        rounds: How often; fewer if time runs out.
-        calls: Timed in a row in each round, after one that does not count.
-        limit_s: No new round begins after this many seconds.
+        bursts: How many count for each case.
+        limit_s: No new turn begins after this many seconds.
 
     Returns:
         Seconds of every call that counts.
+
+    Raises:
+        SystemExit: Time ran out before every case had a burst that counts.
     """
     # Not zeros, which the system would serve from one and the same page.
     numbers = np.ones((threads, EVICTION_BYTES // 4 // threads), np.float32)
     eviction = onnxruntime.OrtValue.ortvalue_from_numpy(numbers)
     heads = {case: HeadCall(path, case, threads, eviction) for case, path in graphs.items()}
-    times: dict[Case, list[float]] = {case: [] for case in graphs}
+    found: dict[Case, list[list[float]]] = {case: [] for case in graphs}
     begin = time.perf_counter()
-    for _ in range(rounds):
-        if time.perf_counter() - begin > limit_s:
+    while waiting := [case for case in found if len(found[case]) < bursts]:
+        for case in waiting:
+            if time.perf_counter() - begin > limit_s:
+                missing = [case.name for case, counted in found.items() if not counted]
+                if missing:
+                    raise SystemExit(f"The machine was too busy to measure {', '.join(missing)}.")
+                waiting = []
+                break
+            burst = heads[case].burst()
+            if burst is not None:
+                found[case].append(burst)
+        if not waiting:
             break
-        for case, head in heads.items():
-            head.seconds()
-            times[case] += [head.seconds() for _ in range(calls)]
-    return times
+    return {case: list(itertools.chain(*counted)) for case, counted in found.items()}
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:

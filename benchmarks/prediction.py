@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.fitting import fit_coefficients, ratio_errors
 from benchmarks.head_timing import Case, kernels, spread, time_cases, write_graphs
 from benchmarks.model_steps import BODY_ALONE, measure_steps
@@ -99,8 +97,8 @@ def main() -> None:
     parser.add_argument("--fit-only", action="store_true", help="fit and predict again from the measurements written")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", type=float, help="clock of the cores, GHz")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--limit", type=float, default=200, help="seconds after which no new round begins")
+    parser.add_argument("--bursts", type=int, default=4, help="that count for each head")
+    parser.add_argument("--limit", type=float, default=200, help="seconds after which no new burst begins")
     parser.add_argument("--output", type=Path, default=RESULTS / "prediction.json")
     arguments = parser.parse_args()
     if arguments.fit_only:
@@ -119,7 +117,7 @@ def measure(arguments: argparse.Namespace, graphs: dict[Case, Path]) -> dict[str
     """Time everything."""
     load, threads = os.getloadavg(), arguments.threads
     stream = [stream_bandwidth(threads).value]
-    times = time_cases(graphs, threads=threads, rounds=arguments.rounds, limit_s=arguments.limit)
+    times = time_cases(graphs, threads=threads, bursts=arguments.bursts, limit_s=arguments.limit)
     stream.append(stream_bandwidth(threads).value)
     folders = dict(text.split("=", 1) for text in arguments.bundles)
     steps = {name: measure_steps(Bundle.open(folder), threads=threads) for name, folder in folders.items()}
@@ -131,6 +129,7 @@ def measure(arguments: argparse.Namespace, graphs: dict[Case, Path]) -> dict[str
         "clock_ghz": arguments.clock,
         "load_average_before": load,
         "stream_gb_s": [round(value, 2) for value in stream],
+        "stream_gb_s_one_thread": round(stream_bandwidth(1).value, 2),
         "calls": min(map(len, times.values())),
         "calibration": [case.as_dict() | spread(times[case]) for case in calibration_cases()],
         "validation": [case.as_dict() | spread(times[case]) for case in validation_cases()],
@@ -149,7 +148,7 @@ def judge(report: dict[str, Any]) -> dict[str, Any]:
     """
     limits = platform_limits(
         find_platform(PLATFORM),
-        bandwidth_gb_s=float(np.median(report["stream_gb_s"])),
+        bandwidth_gb_s=max(report["stream_gb_s"]),
         cores=report["threads"],
         clock_ghz=report["clock_ghz"],
     )
@@ -194,6 +193,22 @@ def judge(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def case_head(row: dict[str, Any]) -> HeadShape:
+    """The head of a case, as a row says."""
+    if row["head"] == DENSE:
+        return HeadShape(DENSE, row["precision"])
+    return HeadShape(
+        TWO_STAGE,
+        row["precision"],
+        num_clusters=-(-row["vocab_size"] // row["cluster_size"]),
+        cluster_size=row["cluster_size"],
+        num_probes=row["num_probes"],
+        centroid_precision=row["centroid_precision"],
+        low_bit_rows=row["low_bit_rows"],
+        fused=row["head"] == "native",
+    )
+
+
 class Predictor:
     """Predicts what was measured.
 
@@ -207,20 +222,8 @@ class Predictor:
 
     def head_ms(self, row: dict[str, Any], coefficients: Coefficients) -> float:
         """A head alone, as a row of a case says."""
-        shape = HeadShape(DENSE, row["precision"])
-        if row["head"] != DENSE:
-            shape = HeadShape(
-                TWO_STAGE,
-                row["precision"],
-                num_clusters=-(-row["vocab_size"] // row["cluster_size"]),
-                cluster_size=row["cluster_size"],
-                num_probes=row["num_probes"],
-                centroid_precision=row["centroid_precision"],
-                low_bit_rows=row["low_bit_rows"],
-                fused=row["head"] == "native",
-            )
         model = ModelShape("rows", row["vocab_size"], row["hidden_size"])
-        return self._predict(model, shape, coefficients, batch=row["batch"]).step_ms
+        return self._predict(model, case_head(row), coefficients, batch=row["batch"]).step_ms
 
     def step_ms(self, model: dict[str, Any], row: dict[str, Any], coefficients: Coefficients) -> float:
         """A whole step of a bundle's model, or its body alone."""

@@ -29,6 +29,7 @@ class Coefficients:
         layer_us: To start everything that a layer of the body runs, microseconds.
         step_us: Of a step outside the graph, microseconds.
         blocks: How low-bit weights are stored.
+        widened: Whether gathered rows become float32 before they are multiplied.
         cache_item_bytes: Bytes of a number in the key-value cache.
         runtime_bytes: Memory of the process without any model; None where unknown.
         fitted_to: What the numbers come from, for people.
@@ -45,6 +46,7 @@ class Coefficients:
     layer_us: float
     step_us: float
     blocks: Blocks
+    widened: bool
     cache_item_bytes: int
     runtime_bytes: int | None
     fitted_to: str
@@ -64,6 +66,7 @@ _CPU = Coefficients(
     layer_us=20.0,
     step_us=200.0,
     blocks=Blocks(),
+    widened=True,
     cache_item_bytes=4,
     runtime_bytes=120 << 20,
     fitted_to="heads of 65,536 x 1,024 and 16,384 x 256 on 2 cores of an x86 processor with AVX-512 VNNI.",
@@ -79,6 +82,7 @@ _JETSON = Coefficients(
     layer_us=84.0,
     step_us=0.0,
     blocks=_GPU_BLOCKS,
+    widened=False,
     cache_item_bytes=2,
     runtime_bytes=None,
     fitted_to="published steps of dense heads on Jetson AGX Orin and Thor.",
@@ -94,6 +98,7 @@ _GPU = Coefficients(
     layer_us=68.0,
     step_us=0.0,
     blocks=_GPU_BLOCKS,
+    widened=False,
     cache_item_bytes=2,
     runtime_bytes=None,
     fitted_to="published steps of dense heads on an RTX 3500 Ada.",
@@ -105,11 +110,11 @@ _FAMILIES = {"cpu": _CPU, "jetson": _JETSON, "geforce": _GPU}
 def family_coefficients(platform: Platform) -> Coefficients:
     """What a platform's family reaches.
 
-    Nothing was fitted to the other families: they borrow the numbers of GeForce, or of CPUs where they compute on one,
-    and claim no error.
+    Nothing was fitted to the other families: they borrow the numbers of CPUs where ONNX Runtime's CPU provider is what
+    they are for, else those of GeForce, and claim no error.
     """
     fitted = _FAMILIES.get(platform.family)
     if fitted is not None:
         return fitted
-    borrowed = _GPU if platform.compute_capability is not None else _CPU
+    borrowed = _CPU if platform.providers[:1] == ("CPUExecutionProvider",) else _GPU
     return replace(borrowed, relative_error=None, fitted_to=f"no {platform.family} was seen: {borrowed.fitted_to}")

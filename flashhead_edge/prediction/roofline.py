@@ -53,7 +53,9 @@ def predict_step(
         if value < least:
             raise OptionError(f"The {name} is out of range.", found=value, expected=f"{least} or more")
     reached = reached or family_coefficients(platform)
-    work = head_work(model.vocab_size, model.hidden_size, head, batch=batch, blocks=reached.blocks)
+    work = head_work(
+        model.vocab_size, model.hidden_size, head, batch=batch, blocks=reached.blocks, widened=reached.widened
+    )
     if model.body is not None:
         body = body_work(
             model.body,

@@ -12,6 +12,7 @@ from flashhead_edge.errors import OptionError, SourceError, UnsupportedModelErro
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
+    from flashhead_edge.export.model_config import ModelConfig
 
 #: Bits of a weight, and whether a block of weights has a scale.
 PRECISIONS = {"fp32": (32, False), "fp16": (16, False), "int8": (8, True), "int4": (4, True)}
@@ -234,8 +235,23 @@ def config_shape(path: Path, *, body_precision: str) -> ModelShape:
     """
     from flashhead_edge.export.model_config import ModelConfig
 
+    folder = path if path.is_dir() else path.parent
+    return model_shape(ModelConfig.from_folder(folder), folder.resolve().name, body_precision=body_precision)
+
+
+def model_shape(config: ModelConfig, name: str, *, body_precision: str) -> ModelShape:
+    """The same of a configuration that is read already.
+
+    Args:
+        config: The configuration.
+        name: What to call the model.
+        body_precision: How the body's weights are stored.
+
+    Raises:
+        SourceError: As :func:`config_shape`.
+        UnsupportedModelError: As :func:`config_shape`.
+    """
     check_precision(body_precision)
-    config = ModelConfig.from_folder(path if path.is_dir() else path.parent)
     for key in ("num_local_experts", "num_experts", "n_routed_experts", "mamba_d_state", "linear_num_key_heads"):
         if config.get(key):
             raise UnsupportedModelError(
@@ -273,7 +289,7 @@ def config_shape(path: Path, *, body_precision: str) -> ModelShape:
         sliding_window=None if window is None else int(window),
         num_sliding_layers=sliding if window is not None else 0,
     )
-    return ModelShape(path.name, size("vocab_size"), hidden, body, not config.says_untied)
+    return ModelShape(name, size("vocab_size"), hidden, body, not config.says_untied)
 
 
 def check_precision(precision: str) -> None:

@@ -22,7 +22,7 @@ class Work:
         bytes: Weights and cache that memory must deliver.
         operations: Multiplications and additions.
         precision: Of the weights that are multiplied; None where nothing is.
-        copied_bytes: What operators hand to each other on the way: written and read once more each.
+        copied_bytes: What operators hand to each other on the way, written and read.
         compared: Numbers among which the greatest are sought.
     """
 
@@ -34,7 +34,9 @@ class Work:
     compared: float = 0
 
 
-def head_work(vocab_size: int, hidden_size: int, head: HeadShape, *, batch: int, blocks: Blocks) -> list[Work]:
+def head_work(
+    vocab_size: int, hidden_size: int, head: HeadShape, *, batch: int, blocks: Blocks, widened: bool = True
+) -> list[Work]:
     """Count the head of a step.
 
     Args:
@@ -43,6 +45,7 @@ def head_work(vocab_size: int, hidden_size: int, head: HeadShape, *, batch: int,
         head: The head.
         batch: B, states of the step.
         blocks: How low-bit weights are stored.
+        widened: Whether rows that were gathered are turned into float32 before they are multiplied.
 
     Returns:
         Stages in order.
@@ -52,7 +55,7 @@ def head_work(vocab_size: int, hidden_size: int, head: HeadShape, *, batch: int,
     if head.kind == DENSE:
         logits = batch * vocab_size
         return [
-            Work(DENSE_HEAD, vocab_size * row, 2 * logits * width, head.precision, logits * _FLOAT, compared=logits)
+            Work(DENSE_HEAD, vocab_size * row, 2 * logits * width, head.precision, 2 * logits * _FLOAT, compared=logits)
         ]
     assert head.centroid_precision is not None
     clusters, candidates = head.num_clusters, batch * head.opened * head.cluster_size
@@ -66,8 +69,8 @@ def head_work(vocab_size: int, hidden_size: int, head: HeadShape, *, batch: int,
         read = slots * blocks.row_bytes(width, head.low_bit_rows) + rescored * row
         products, precision = products + 2 * rescored * width, head.low_bit_rows
     copied = 0.0
-    if not head.fused:  # gathered as stored, then widened to float32
-        copied = candidates * (row + (width * _FLOAT if head.precision != "fp32" else 0))
+    if not head.fused:
+        copied = 2 * candidates * (row + (width * _FLOAT if widened and head.precision != "fp32" else 0))
     return [
         Work(CENTROIDS, clusters * centroid, 2.0 * batch * clusters * width, head.centroid_precision),
         Work(TOP_K, 0, compared=batch * clusters),
