@@ -51,11 +51,16 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8; otherwise as :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file through a temporary sibling, which replaces what is there; its folder is made where it is missing.
 
     Args:
         path: The file.
-        text: What to write, in UTF-8.
+        content: What to write.
 
     Raises:
         ExportError: The disk is full or not writable.
@@ -63,7 +68,7 @@ def write_text(path: Path, text: str) -> None:
     scratch = path.absolute().with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         scratch.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(content)
         scratch.replace(path)
     except OSError as error:
         raise ExportError(

@@ -10,7 +10,6 @@ import json
 import sys
 import types
 import typing
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flashhead_edge.errors import FlashHeadError
@@ -18,21 +17,18 @@ from flashhead_edge.errors import FlashHeadError
 _Record = TypeVar("_Record")
 
 
-@dataclass(frozen=True)
 class JsonDocument:
     """A kind of JSON file.
 
-    Attributes:
+    Args:
         name: What errors call it.
         schema_version: The only version that is read.
         error: What is raised.
         hint: What to do about a damaged or outdated one.
     """
 
-    name: str
-    schema_version: int
-    error: type[FlashHeadError]
-    hint: str
+    def __init__(self, name: str, schema_version: int, error: type[FlashHeadError], hint: str) -> None:
+        self.name, self.schema_version, self.error, self.hint = name, schema_version, error, hint
 
     def read(self, record: type[_Record], text: str) -> _Record:
         """Read a document.
@@ -45,7 +41,7 @@ class JsonDocument:
             The record.
 
         Raises:
-            FlashHeadError: :attr:`error`: it is not JSON, of another version, or does not follow the schema.
+            FlashHeadError: Of the kind ``error``: it is not JSON, of another version, or does not follow the schema.
         """
         try:
             data = json.loads(text)

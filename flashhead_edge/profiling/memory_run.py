@@ -10,11 +10,10 @@ from pathlib import Path
 
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import ProfileError
-from flashhead_edge.generator import Generator
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.system_files import read_text
 from flashhead_edge.profiling.record import MemorySample
-from flashhead_edge.profiling.steps import take_steps
+from flashhead_edge.profiling.steps import TimedGenerator, take_steps
 
 _SAMPLES = 16
 
@@ -61,7 +60,7 @@ def _generate(bundle: Path, head: str, threads: int, steps: int, send: Connectio
             samples.append(MemorySample(time.perf_counter() - start, resident, phase))
 
     sample("open")
-    generator = Generator(Bundle.open(bundle, verify=False), head=head, runtime="onnxruntime", threads=threads)
+    generator = TimedGenerator(Bundle.open(bundle, verify=False), head=head, threads=threads)
     sample("open")
     every = max(1, steps // _SAMPLES)
 
@@ -69,7 +68,7 @@ def _generate(bundle: Path, head: str, threads: int, steps: int, send: Connectio
         if step % every == 0:
             sample("decode")
 
-    take_steps(generator, generator.decoder, steps, after=after)
+    take_steps(generator, generator.timed_decoder, steps, after=after)
     send.send((peak_rss_bytes(), tuple(samples)))
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,51 @@ from flashhead_edge.bench.turns import PROMPT_LENGTH, PROMPTS
 from flashhead_edge.generation import GenerationOptions
 from flashhead_edge.generator import Generator
 from flashhead_edge.native import phases
-from flashhead_edge.runtimes.decoder import AnyDecoder
+from flashhead_edge.runtimes.decoder import AnyDecoder, Decoder
+from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.text_writer import TextWriter
+
+if TYPE_CHECKING:
+    from flashhead_edge.bundle import Bundle
 
 #: Steps that do not count: threads and caches settle.
 SETTLING = 16
+
+
+class TimedDecoder(Decoder):
+    """A decoder that knows how long ONNX Runtime took.
+
+    Attributes:
+        run_seconds: Of the last step, without what Python does around it.
+    """
+
+    run_seconds = 0.0
+
+    def _execute(self) -> None:
+        start = time.perf_counter()
+        super()._execute()
+        self.run_seconds = time.perf_counter() - start
+
+
+class TimedGenerator(Generator):
+    """A generator on ONNX Runtime with a :class:`TimedDecoder`.
+
+    Args:
+        bundle: An opened bundle with a body.
+        head: "two-stage" or "dense".
+        threads: Threads of the operators.
+    """
+
+    timed_decoder: TimedDecoder
+
+    def __init__(self, bundle: Bundle, *, head: str, threads: int) -> None:
+        super().__init__(bundle, head=head, runtime="onnxruntime", threads=threads)
+
+    def _open_decoder(self, graph: str) -> AnyDecoder:
+        body = self.bundle.manifest.body
+        assert body is not None
+        self.timed_decoder = TimedDecoder(choose_graph(self.bundle, graph), body, threads=self._threads)
+        return self.timed_decoder
 
 
 def positions_of(steps: int) -> int:
@@ -32,12 +73,14 @@ class StepTimes:
 
     Attributes:
         model: Of the decoder, [N] float64.
+        run: Of ONNX Runtime in it, [N] float64.
         choice: Of choosing the token and making text of it, [N] float64.
         phases: Of the native head's centroids, top-k, gather and dot, [N, 3] float64; None for other heads.
         positions: Tokens in the cache before each step, [N] int64.
     """
 
     model: npt.NDArray[np.float64]
+    run: npt.NDArray[np.float64]
     choice: npt.NDArray[np.float64]
     phases: npt.NDArray[np.float64] | None
     positions: npt.NDArray[np.int64]
@@ -53,6 +96,7 @@ class StepTimes:
         seen = [part.phases for part in parts if part.phases is not None]
         return StepTimes(
             np.concatenate([part.model for part in parts]),
+            np.concatenate([part.run for part in parts]),
             np.concatenate([part.choice for part in parts]),
             np.concatenate(seen) if seen else None,
             np.concatenate([part.positions for part in parts]),
@@ -61,7 +105,7 @@ class StepTimes:
 
 def take_steps(
     generator: Generator,
-    decoder: AnyDecoder,
+    decoder: TimedDecoder,
     steps: int,
     *,
     native_head: bool = False,
@@ -84,7 +128,7 @@ def take_steps(
     writer = TextWriter(generator, prompt, options, time.perf_counter())
     decoder.reset(positions=writer.most_positions)
     writer.write(decoder.step(np.array([prompt], np.int64)))
-    model, choice = np.empty(steps), np.empty(steps)
+    model, run, choice = np.empty(steps), np.empty(steps), np.empty(steps)
     seen = np.empty((steps, 3)) if native_head else None
     positions = np.empty(steps, np.int64)
     with phases.timing() if native_head else nullcontext():
@@ -99,9 +143,10 @@ def take_steps(
             end = time.perf_counter()
             if step < 0:
                 continue
-            model[step], choice[step], positions[step] = middle - start, end - middle, position
+            model[step], run[step], choice[step] = middle - start, decoder.run_seconds, end - middle
+            positions[step] = position
             if seen is not None and before is not None:
                 seen[step] = np.subtract(phases.times()[1:], before[1:])
             if after is not None:
                 after(step)
-    return StepTimes(model * 1e3, choice * 1e3, None if seen is None else seen * 1e3, positions)
+    return StepTimes(model * 1e3, run * 1e3, choice * 1e3, None if seen is None else seen * 1e3, positions)

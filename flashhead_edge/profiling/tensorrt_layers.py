@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +19,6 @@ from flashhead_edge.profiling.onnxruntime_trace import stage_of
 
 #: A fused layer is named after its nodes, such as "/head/a/Mul + /head/a/ReduceSum" or "{ForeignNode[/head/a.../b]}".
 _NODES = re.compile(r"/head/[\w./-]*?(?=\.\.\.|[^\w./-]|$)")
-#: Layers that move or cast between others and name no node of the head.
-_REST = "other layers"
 
 
 class LayerTimes(NamedTuple):
@@ -29,7 +26,8 @@ class LayerTimes(NamedTuple):
 
     Attributes:
         iterations: Runs of the engine.
-        stages: Milliseconds of a run by stage of the head, in the order of a step, and of layers that belong to none.
+        stages: Milliseconds of a run by stage, in the order of a step. Layers that move or cast between others and name
+            no node of the head count as the host's.
         spanning: Layers with nodes of several stages; they count for the stage of their first node.
     """
 
@@ -66,28 +64,14 @@ def read_layers(path: Path, *, head: str = "two-stage") -> LayerTimes:
     spanning = []
     for name, ms in times:
         found = [stage_of(node, head=head) for node in _NODES.findall(name)]
-        stages[found[0] if found else _REST] += ms
+        stages[found[0] if found else record.HOST] += ms
         if len(set(found)) > 1:
             spanning.append(name)
-    if not set(stages) - {_REST}:
+    if not set(stages) - {record.HOST}:
         raise ProfileError(
             f"No layer in {path.name} is of the head.",
             found=f"{len(times)} layers",
             expected="layers named after nodes such as /head/centroids/MatMul",
         )
-    order = [*record.HEAD_STAGES, _REST]
+    order = [*record.HEAD_STAGES, record.HOST]
     return LayerTimes(count, {name: stages[name] for name in order if name in stages}, tuple(spanning))
-
-
-def as_stages(layers: LayerTimes) -> tuple[record.Stage, ...]:
-    """The stages of a profile; layers that belong to none are the host's, who feeds and fetches."""
-    return tuple(_stage(record.HOST if name == _REST else name, ms) for name, ms in layers.stages.items())
-
-
-def _stage(name: str, ms: float) -> record.Stage:
-    return record.Stage(name, ms, source="TensorRT profiler")
-
-
-def total_ms(stages: Iterable[record.Stage]) -> float:
-    """Of all stages together."""
-    return sum(stage.ms for stage in stages)

@@ -238,12 +238,16 @@ class Decoder:
         self._binding.bind_cpu_input("scored_positions", scored_positions)
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
-        self._session.run_with_iobinding(self._binding)
+        self._execute()
         self._position = total
         # Outputs come in the order of their first binding: the cache's, then the head's. Only those are unwrapped.
         values = self._binding.get_outputs_as_ortvaluevector()
         first = len(values) - len(self._outputs)
         return tuple(values[first + i].numpy() for i in range(len(self._outputs)))
+
+    def _execute(self) -> None:
+        """Run the session on what is bound."""
+        self._session.run_with_iobinding(self._binding)
 
     def _check_shape(self, input_ids: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return [B, S] of fitting ids."""

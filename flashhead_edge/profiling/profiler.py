@@ -16,7 +16,6 @@ from flashhead_edge import layout, native
 from flashhead_edge._version import __version__
 from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.errors import BundleError, OptionError
-from flashhead_edge.generator import Generator
 from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.platforms.detection import detect
 from flashhead_edge.platforms.energy import open_energy_meter
@@ -25,11 +24,11 @@ from flashhead_edge.profiling import record
 from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, stage_costs
 from flashhead_edge.profiling.machine import clock_mhz, machine_of
 from flashhead_edge.profiling.memory_run import memory_over_time
-from flashhead_edge.profiling.onnxruntime_trace import NATIVE_HEAD, read_runs
+from flashhead_edge.profiling.model_facts import model_of
+from flashhead_edge.profiling.onnxruntime_trace import read_runs
 from flashhead_edge.profiling.options import ProfileOptions
-from flashhead_edge.profiling.steps import SETTLING, StepTimes, positions_of, take_steps
+from flashhead_edge.profiling.steps import SETTLING, StepTimes, TimedDecoder, TimedGenerator, positions_of, take_steps
 from flashhead_edge.progress import Progress, no_progress
-from flashhead_edge.runtimes.decoder import AnyDecoder, Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 _Float64 = npt.NDArray[np.float64]
 _GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense"}
+_PROFILER = "onnxruntime profiler"
 _PHASES = (record.CENTROIDS, record.TOP_K, record.GATHER_DOT)
 
 
@@ -93,7 +93,7 @@ class _Run:
 
     def __init__(self, bundle: Bundle, options: ProfileOptions) -> None:
         self._bundle, self._options = bundle, options
-        self.generator = Generator(bundle, head=options.head, runtime="onnxruntime", threads=options.threads)
+        self.generator = TimedGenerator(bundle, head=options.head, threads=options.threads)
         self._graph = choose_graph(bundle, _GRAPH_OF_HEAD[options.head])
         self._is_native = self._graph.name.endswith(layout.NATIVE_SUFFIX)
         self._plain: list[StepTimes] = []
@@ -109,12 +109,12 @@ class _Run:
         meter, load = open_energy_meter(), LoadMeter()
         self.energy_source = meter.source if meter else None
         with tempfile.TemporaryDirectory(prefix="flashhead-profile-") as folder:
-            profiled = Decoder(self._graph, body, threads=options.threads, profile=Path(folder) / "session")
+            profiled = TimedDecoder(self._graph, body, threads=options.threads, profile=Path(folder) / "session")
             stage = f"profiling, {options.head} head"
             progress(stage, 0, options.rounds)
             for number, steps in enumerate(per_round):
                 before = meter.joules() if meter else 0.0
-                self._plain.append(self._take(self.generator.decoder, steps))
+                self._plain.append(self._take(self.generator.timed_decoder, steps))
                 self._joules += meter.joules() - before if meter else 0.0
                 self._clock = clock_mhz()
                 self._profiled.append(self._take(profiled, steps))
@@ -126,7 +126,7 @@ class _Run:
         self._nodes = _counted(runs, per_round)
         self.positions = int(np.median(StepTimes.joined(self._plain).positions))
 
-    def _take(self, decoder: AnyDecoder, steps: int) -> StepTimes:
+    def _take(self, decoder: TimedDecoder, steps: int) -> StepTimes:
         return take_steps(self.generator, decoder, steps, native_head=self._is_native)
 
     def profile(self, memory: record.Memory, points: tuple[record.HeadPoint, ...]) -> record.Profile:
@@ -141,7 +141,7 @@ class _Run:
         machine = machine_of(facts, platform, threads=self._options.threads, native_kernels=kernels)
         machine = replace(machine, clock_mhz=self._clock)
         step_ms = float(np.median(plain.step))
-        stages, notes = self._stages(plain, machine, step_ms)
+        stages, notes = self._stages(plain, machine)
         if self._other_load is not None and is_heavy(self._other_load):
             notes += (
                 f"Other programs kept {self._other_load:.1f} cores busy meanwhile: the times cannot be relied on.",
@@ -169,52 +169,26 @@ class _Run:
             notes=notes,
         )
 
-    def _stages(
-        self, plain: StepTimes, machine: record.Machine, step_ms: float
-    ) -> tuple[tuple[record.Stage, ...], tuple[str, ...]]:
+    def _stages(self, plain: StepTimes, machine: record.Machine) -> tuple[tuple[record.Stage, ...], tuple[str, ...]]:
         """Stages of a step, and what must be said of them."""
-        seen = {name: ("onnxruntime profiler", times) for name, times in self._nodes.items() if name != NATIVE_HEAD}
+        seen = {name: (_PROFILER, times) for name, times in self._nodes.items() if name in record.HEAD_STAGES}
         if plain.phases is not None:
             seen |= {name: ("clock in the operator", plain.phases[:, i]) for i, name in enumerate(_PHASES)}
+        head = sum(times if plain.phases is not None else np.median(times) for _, times in seen.values())
+        seen[record.BODY] = ("clock around ONNX Runtime, without the head", plain.run - head)
         seen[record.SAMPLING] = ("clock", plain.choice)
-        low_bit = self._is_native and layout.LOW_BIT_CODES in self._bundle.manifest.tables
+        seen[record.HOST] = ("clock", plain.model - plain.run)
         costs = stage_costs(
-            self._bundle.manifest, head=self._options.head, batch=1, positions=self.positions, low_bit_rows=low_bit
+            self._bundle.manifest,
+            head=self._options.head,
+            batch=1,
+            positions=self.positions,
+            low_bit_rows=self._is_native and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
         )
-        stages = [_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen]
-        rest = step_ms - sum(stage.ms for stage in stages)
-        notes = [
-            "The host's time is what is left of a plain step: Python, feeding and fetching, the runtime between nodes."
-        ]
-        if rest < 0:
-            notes.append(f"Stages that were seen by the profiler add up to {-rest:.2f} ms more than a plain step.")
-        stages.append(record.Stage(record.HOST, max(0.0, rest), source="difference"))
-        return tuple(stages), tuple(notes)
-
-
-def model_of(bundle: Bundle, head: str) -> record.Model:
-    """What a profile says of the model.
-
-    Args:
-        bundle: The bundle.
-        head: "two-stage" or "dense".
-    """
-    manifest, index = bundle.manifest, bundle.manifest.index
-    two_stage = head == "two-stage"
-    return record.Model(
-        name=manifest.source.name,
-        head=head,
-        vocab_size=manifest.vocab_size,
-        hidden_size=manifest.hidden_size,
-        num_clusters=index.num_clusters if two_stage else None,
-        cluster_size=index.cluster_size if two_stage else None,
-        num_probes=index.num_probes if two_stage else None,
-        head_precision=index.cluster_precision,
-        centroid_precision=index.centroid_precision if two_stage else None,
-        body_precision=manifest.body.precision if manifest.body else None,
-        agreement=index.quality.agreement if two_stage else 1.0,
-        fingerprint=manifest.source.fingerprint,
-    )
+        stages = tuple(_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen)
+        nodes = float(np.median(self._nodes[record.BODY]))
+        note = f"In profiled steps, ONNX Runtime's profiler saw {nodes:.3f} ms in the nodes of the body."
+        return stages, (note,)
 
 
 def _counted(runs: list[dict[str, float]], per_round: Sequence[int]) -> dict[str, _Float64]:
