@@ -62,8 +62,8 @@ def head_plot(name: str, series: dict[str, Any]) -> str:
             lines.append(Series(words, line(own, "ms_p50"), role))
     native = [point for point in points if point["head"] == "native"]
     lines.append(Series("two-stage, native", line(native, "predicted_ms"), "gather-dot", predicted=True))
-    lines.append(Series("its bytes / bandwidth", line(native, "bytes_ms"), "host"))
-    lines.append(Series("its operations / peak", line(native, "operations_ms"), "sampling"))
+    lines.append(Series("its bytes / bandwidth", line(native, "bytes_ms"), "text", limit=True))
+    lines.append(Series("its operations / peak", line(native, "operations_ms"), "sampling", limit=True))
     ticks = tuple(sorted({float(point["value"]) for point in points}))
     axes = Axes(label, "milliseconds", x_log=True, y_log=True, x_ticks=ticks)
     return xy_plot(title, lines, axes, width=_WIDTH, color=fixed(LIGHT), height=_HEIGHT).render(background="card")
@@ -76,11 +76,11 @@ def clustering_plots(series: dict[str, Any]) -> dict[str, str]:
         point |= {"peak_gb": point["peak_rss_bytes"] / 1e9, "rows_gb": point["row_bytes"] / 1e9}
     time = [
         Series("clustering, 2 threads", line(points, "seconds"), "gather-dot"),
-        Series("operations / peak", line(points, "operations_s"), "sampling"),
+        Series("operations / peak", line(points, "operations_s"), "sampling", limit=True),
     ]
     memory = [
         Series("peak memory", line(points, "peak_gb"), "gather-dot"),
-        Series("float32 rows alone", line(points, "rows_gb"), "host"),
+        Series("float32 rows alone", line(points, "rows_gb"), "text", limit=True),
     ]
     label = "weights V x H, millions"
     return {

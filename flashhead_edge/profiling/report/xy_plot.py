@@ -11,7 +11,7 @@ from flashhead_edge.profiling.report.svg import Canvas, text_width
 
 _LEFT, _RIGHT, _BOTTOM = 52, 14, 42
 _LINE = 18
-_DASH = "6 4"
+_DASH, _DOTS = "6 4", "2 3"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Series:
         joined: Whether a line goes through the points.
         labels: Texts beside the points, "" for none.
         filled: Whether the area below is tinted.
+        limit: Dotted without marks, for what nothing gets beyond.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Series:
     joined: bool = True
     labels: tuple[str, ...] = ()
     filled: bool = False
+    limit: bool = False
+
+    @property
+    def dash(self) -> str:
+        """Of the line."""
+        return _DOTS if self.limit else _DASH if self.predicted else ""
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,12 @@ def _draw_series(
 ) -> None:
     """Line, marks and labels."""
     if item.joined and len(places) > 1:
-        canvas.polyline(places, item.role, dash=_DASH if item.predicted else "", under=bottom if item.filled else None)
+        canvas.polyline(places, item.role, dash=item.dash, under=bottom if item.filled else None)
     labels = item.labels or ("",) * len(places)
     for (x, y), (px, py), label in zip(item.points, places, labels, strict=True):
         tip = f"{item.name} {label}: {x:.4g}, {y:.4g}".strip()
+        if item.limit:
+            continue
         if item.joined:
             canvas.dot(px, py, item.role, tip=tip, size=3.5, hollow=item.predicted)
         else:
@@ -139,8 +148,9 @@ def _draw_legend(canvas: Canvas, rows: Sequence[Sequence[tuple[float, Series]]])
         y = 8 + _LINE * number
         for x, item in row:
             if item.joined:
-                canvas.line(x, y, x + 18, y, item.role, width=2, dash=_DASH if item.predicted else "")
-                canvas.dot(x + 9, y, item.role, size=3, hollow=item.predicted)
+                canvas.line(x, y, x + 18, y, item.role, width=2, dash=item.dash)
+                if not item.limit:
+                    canvas.dot(x + 9, y, item.role, size=3, hollow=item.predicted)
             else:
                 canvas.diamond(x + 9, y, item.role, size=5)
             canvas.text(x + 24, y + 4, _legend_text(item))
