@@ -28,8 +28,9 @@ from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.prediction.coefficients import Coefficients, family_coefficients
 from flashhead_edge.prediction.heads import HeadOptions, named_head
 from flashhead_edge.prediction.limits import Limits, platform_limits
+from flashhead_edge.prediction.model_shapes import bundle_shape
 from flashhead_edge.prediction.roofline import predict_step
-from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, BodyShape, HeadShape, ModelShape, bundle_shape
+from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, BodyShape, HeadShape, ModelShape
 from flashhead_edge.profiling.peaks import stream_bandwidth
 from flashhead_edge.profiling.record import Profile
 

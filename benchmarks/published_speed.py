@@ -21,8 +21,9 @@ from flashhead_edge.export.model_types import model_type_named
 from flashhead_edge.platforms.catalog import Catalog, load_catalog
 from flashhead_edge.prediction.coefficients import Coefficients, family_coefficients
 from flashhead_edge.prediction.limits import platform_limits
+from flashhead_edge.prediction.model_shapes import model_shape
 from flashhead_edge.prediction.roofline import predict_step
-from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, HeadShape, ModelShape, model_shape
+from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, HeadShape, ModelShape
 
 PUBLISHED = Path(__file__).resolve().parent / "published"
 FITTED = ("bandwidth_share", "layer_us")

@@ -28,9 +28,10 @@ from flashhead_edge.index.build import IndexOptions, most_states
 from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.prediction.coefficients import family_coefficients
+from flashhead_edge.prediction.heads import two_stage_head
 from flashhead_edge.prediction.limits import Limits, platform_limits
 from flashhead_edge.prediction.roofline import predict_step
-from flashhead_edge.prediction.shapes import ModelShape, two_stage_head
+from flashhead_edge.prediction.shapes import ModelShape
 from flashhead_edge.prediction.work import head_work
 from flashhead_edge.profiling.peaks import stream_bandwidth
 

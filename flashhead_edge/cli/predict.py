@@ -113,7 +113,8 @@ def _model(
     body: tuple[int | None, int | None, int, int, str],
 ) -> tuple[ModelShape, HeadShape | None]:
     """The model from whichever was given, and the head of a bundle."""
-    from flashhead_edge.prediction.shapes import BodyShape, ModelShape, bundle_shape, config_shape
+    from flashhead_edge.prediction.model_shapes import bundle_shape, config_shape
+    from flashhead_edge.prediction.shapes import BodyShape, ModelShape
 
     given = [bundle is not None, config is not None, vocab_size is not None or hidden_size is not None]
     if sum(given) != 1:

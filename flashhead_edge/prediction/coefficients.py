@@ -88,19 +88,11 @@ _JETSON = Coefficients(
     fitted_to="published steps of dense heads on Jetson AGX Orin and Thor.",
     relative_error=None,
 )
-_GPU = Coefficients(
-    bandwidth_share=0.944,
-    gather_share=0.944,
-    compute_share=0.5,
-    copy_share=1.0,
-    compare_ns=0.0,
-    stage_us=10.0,
-    layer_us=68.0,
-    step_us=0.0,
-    blocks=_GPU_BLOCKS,
-    widened=False,
-    cache_item_bytes=2,
-    runtime_bytes=None,
+_GPU = replace(
+    _JETSON,
+    bandwidth_share=0.931,
+    gather_share=0.931,
+    layer_us=64.8,
     fitted_to="published steps of dense heads on an RTX 3500 Ada.",
     relative_error=None,
 )

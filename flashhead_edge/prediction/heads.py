@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flashhead_edge.errors import OptionError, did_you_mean
-from flashhead_edge.prediction.shapes import DENSE, HeadShape, two_stage_head
+from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, HeadShape
 
 PORTABLE = "two-stage-portable"
 #: "two-stage" scores rows where they lie, as the native library and GPU kernels do; the portable one gathers first.
@@ -72,4 +72,50 @@ def named_head(name: str, vocab_size: int, options: HeadOptions, own: HeadShape 
         low_bit_rows=(options.low_bit_rows or own.low_bit_rows) if fused else None,
         fused=fused,
         agreement=own.agreement if options == HeadOptions() else None,
+    )
+
+
+def two_stage_head(
+    vocab_size: int,
+    *,
+    cluster_size: int | None = None,
+    num_clusters: int | None = None,
+    num_probes: int | None = None,
+    centroid_precision: str = "int8",
+    precision: str = "fp16",
+    low_bit_rows: str | None = None,
+    fused: bool = True,
+) -> HeadShape:
+    """A two-stage head as ``export`` would make it; what is not given is what it would choose.
+
+    Args:
+        vocab_size: V.
+        cluster_size: C.
+        num_clusters: K in its place.
+        num_probes: P.
+        centroid_precision: How centroids are stored.
+        precision: How rows are stored.
+        low_bit_rows: "int8" or "int4" rows to score first.
+        fused: As in :class:`HeadShape`.
+
+    Raises:
+        OptionError: A value is out of range.
+    """
+    from flashhead_edge.export.options import ExportOptions
+    from flashhead_edge.index.build import IndexOptions
+
+    size = IndexOptions.cluster_size if cluster_size is None else cluster_size
+    index = IndexOptions(cluster_size=size, num_clusters_override=num_clusters)
+    clusters = index.num_clusters(vocab_size)
+    members = -(-vocab_size // clusters)
+    return HeadShape(
+        TWO_STAGE,
+        precision,
+        num_clusters=clusters,
+        cluster_size=members,
+        num_probes=ExportOptions(index=index, num_probes=num_probes).probes(vocab_size),
+        always_clusters=index.always_slots(vocab_size) // members,
+        centroid_precision=centroid_precision,
+        low_bit_rows=low_bit_rows,
+        fused=fused,
     )

@@ -22,7 +22,7 @@ class Work:
         bytes: Weights and cache that memory must deliver.
         operations: Multiplications and additions.
         precision: Of the weights that are multiplied; None where nothing is.
-        copied_bytes: What operators hand to each other on the way, written and read.
+        copied_bytes: What operators hand to each other on the way, scores and logits too, written and read.
         compared: Numbers among which the greatest are sought.
     """
 
@@ -68,11 +68,17 @@ def head_work(
         rescored = min(_RESCORED * batch, candidates)
         read = slots * blocks.row_bytes(width, head.low_bit_rows) + rescored * row
         products, precision = products + 2 * rescored * width, head.low_bit_rows
-    copied = 0.0
+    copied = 2.0 * candidates * _FLOAT
     if not head.fused:
-        copied = 2 * candidates * (row + (width * _FLOAT if widened and head.precision != "fp32" else 0))
+        copied += 2 * candidates * (row + (width * _FLOAT if widened and head.precision != "fp32" else 0))
     return [
-        Work(CENTROIDS, clusters * centroid, 2.0 * batch * clusters * width, head.centroid_precision),
+        Work(
+            CENTROIDS,
+            clusters * centroid,
+            2.0 * batch * clusters * width,
+            head.centroid_precision,
+            copied_bytes=2.0 * batch * clusters * _FLOAT,
+        ),
         Work(TOP_K, 0, compared=batch * clusters),
         Work(GATHER_DOT, read + slots * _ID, products, precision, copied, compared=candidates),
     ]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from flashhead_edge.cli import main
 from flashhead_edge.platforms.catalog import load_catalog
-from tests.prediction.test_shapes import LLAMA
+from tests.prediction.test_model_shapes import LLAMA
 
 GEMMA = ("--vocab-size", 262_144, "--hidden-size", 640)
 ORIN = ("--platform", "jetson-orin-nano-8gb")

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from flashhead_edge.errors import OptionError
 from flashhead_edge.platforms.catalog import find_platform, load_catalog
 from flashhead_edge.prediction.coefficients import family_coefficients
+from flashhead_edge.prediction.heads import two_stage_head
 from flashhead_edge.prediction.limits import platform_limits
 from flashhead_edge.prediction.roofline import predict_stage, predict_step
-from flashhead_edge.prediction.shapes import BodyShape, HeadShape, ModelShape, two_stage_head
+from flashhead_edge.prediction.shapes import BodyShape, HeadShape, ModelShape
 from flashhead_edge.prediction.work import Work
 from flashhead_edge.profiling.record import HEAD_STAGES, Profile, read_profile
 from tests.prediction.heads import two_stage_heads

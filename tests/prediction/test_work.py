@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashhead_edge.cli.inspect import head_bytes_per_step
-from flashhead_edge.prediction.shapes import Blocks, BodyShape, HeadShape, ModelShape, bundle_shape
+from flashhead_edge.prediction.model_shapes import bundle_shape
+from flashhead_edge.prediction.shapes import Blocks, BodyShape, HeadShape, ModelShape
 from flashhead_edge.prediction.work import body_work, head_work, weights_bytes
 from tests.prediction.heads import two_stage_heads
 
@@ -53,14 +54,15 @@ def test_low_bit_rows_are_read_in_place_of_rows_and_64_rows_besides():
 def test_fused_kernels_read_a_cluster_once_for_all_states():
     fused, apart = (stages(replace(HEAD, fused=fused), batch=8)["gather + dot"] for fused in (True, False))
     assert fused.bytes < apart.bytes == 8 * stages(HEAD)["gather + dot"].bytes
-    assert fused.copied_bytes == 0 < apart.copied_bytes
+    assert fused.copied_bytes == 2 * 8 * 374 * 32 * 4 < apart.copied_bytes
 
 
 def test_widened_rows_are_copied_twice():
     portable = replace(HEAD, fused=False)
     rows = 374 * 32 * 640
-    assert stages(portable)["gather + dot"].copied_bytes == 2 * rows * (2 + 4)
-    assert stages(portable, widened=False)["gather + dot"].copied_bytes == 2 * rows * 2
+    logits = stages(HEAD)["gather + dot"].copied_bytes
+    assert stages(portable)["gather + dot"].copied_bytes - logits == 2 * rows * (2 + 4)
+    assert stages(portable, widened=False)["gather + dot"].copied_bytes - logits == 2 * rows * 2
 
 
 @given(two_stage_heads((None, "int8", "int4")), st.integers(1, 32), st.integers(1, 32))
