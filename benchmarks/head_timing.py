@@ -8,6 +8,7 @@ session does it, on the same threads, which are still awake when the head's turn
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +19,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks.undisturbed import Waiting, go_first, thread_ids
 from flashhead_edge import layout, native
-from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
 from flashhead_edge.export.head_graph import two_stage_graph
@@ -31,10 +32,7 @@ from flashhead_edge.runtimes.session import open_session
 
 #: What is read between two calls; several times the last-level cache of most machines.
 EVICTION_BYTES = 160 << 20
-#: A burst is so long that what others use, which the system counts in hundredths of a second, shows.
-_BURST_SECONDS, _LEAST_CALLS = 0.15, 3
-#: Cores that others may use in a burst that counts.
-_OTHER_LOAD = 0.1
+_CALLS_OF_A_TURN = 4
 
 
 @dataclass(frozen=True)
@@ -180,67 +178,60 @@ class HeadCall:
     """
 
     def __init__(self, graph: Path, case: Case, threads: int, eviction: onnxruntime.OrtValue) -> None:
+        others = thread_ids()
         self._session = open_session(graph, threads=threads)
+        self._waiting = Waiting([str(os.getpid()), *(thread_ids() - others)])
         self._eviction = eviction
         self._nothing = onnxruntime.OrtValue.ortvalue_from_numpy(np.ones((threads, 1), np.float32))
         self._random = np.random.default_rng(2)
         self._shape = (case.batch, case.hidden_size)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
-    def seconds(self) -> float:
-        """Time one call on new states, after one that leaves the caches full of other numbers."""
+    def seconds(self) -> float | None:
+        """Time one call on new states, after one that leaves the caches full of other numbers.
+
+        Returns:
+            The time; None if a thread had to wait for a core meanwhile.
+        """
         states = onnxruntime.OrtValue.ortvalue_from_numpy(self._random.standard_normal(self._shape, np.float32))
         self._session.run_with_ort_values(self._outputs, {"hidden_states": states, "eviction": self._eviction})
+        self._waiting.restart()
         start = time.perf_counter()
         self._session.run_with_ort_values(self._outputs, {"hidden_states": states, "eviction": self._nothing})
-        return time.perf_counter() - start
-
-    def burst(self) -> list[float] | None:
-        """Time calls for a while, the first not counted; None where other programs used the cores meanwhile."""
-        self.seconds()
-        meter, begin, seconds = LoadMeter(), time.perf_counter(), []
-        while time.perf_counter() - begin < _BURST_SECONDS or len(seconds) < _LEAST_CALLS:
-            seconds.append(self.seconds())
-        return None if meter.other_load() > _OTHER_LOAD else seconds
+        seconds = time.perf_counter() - start
+        return None if self._waiting.disturbed(seconds) else seconds
 
 
-def time_cases(graphs: dict[Case, Path], *, threads: int, bursts: int, limit_s: float) -> dict[Case, list[float]]:
-    """Time every case in turn, burst after burst.
-
-    A burst counts if other programs left the cores alone meanwhile; where they did not, the case has another turn.
+def time_cases(graphs: dict[Case, Path], *, threads: int, calls: int, limit_s: float) -> dict[Case, list[float]]:
+    """Time every case in turn, a few calls at a time, so that what else changes meets them alike.
 
     Args:
         graphs: Of :func:`write_graphs`.
         threads: Threads of the operators.
-        bursts: How many count for each case.
+        calls: How many undisturbed ones are wanted of each case.
         limit_s: No new turn begins after this many seconds.
 
     Returns:
-        Seconds of every call that counts.
+        Seconds of every undisturbed call.
 
     Raises:
-        SystemExit: Time ran out before every case had a burst that counts.
+        SystemExit: Time ran out before every case had one.
     """
+    go_first()
     # Not zeros, which the system would serve from one and the same page.
     numbers = np.ones((threads, EVICTION_BYTES // 4 // threads), np.float32)
     eviction = onnxruntime.OrtValue.ortvalue_from_numpy(numbers)
     heads = {case: HeadCall(path, case, threads, eviction) for case, path in graphs.items()}
-    found: dict[Case, list[list[float]]] = {case: [] for case in graphs}
-    begin = time.perf_counter()
-    while waiting := [case for case in found if len(found[case]) < bursts]:
+    found: dict[Case, list[float]] = {case: [] for case in graphs}
+    end = time.perf_counter() + limit_s
+    while (waiting := [case for case in found if len(found[case]) < calls]) and time.perf_counter() < end:
         for case in waiting:
-            if time.perf_counter() - begin > limit_s:
-                missing = [case.name for case, counted in found.items() if not counted]
-                if missing:
-                    raise SystemExit(f"The machine was too busy to measure {', '.join(missing)}.")
-                waiting = []
-                break
-            burst = heads[case].burst()
-            if burst is not None:
-                found[case].append(burst)
-        if not waiting:
-            break
-    return {case: list(itertools.chain(*counted)) for case, counted in found.items()}
+            heads[case].seconds()  # the turn before belonged to another
+            timed = (heads[case].seconds() for _ in range(_CALLS_OF_A_TURN))
+            found[case] += [seconds for seconds in timed if seconds is not None]
+    if missing := [case.name for case, seconds in found.items() if not seconds]:
+        raise SystemExit(f"The machine was too busy to measure {', '.join(missing)}.")
+    return found
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.head_timing import spread
+from benchmarks.undisturbed import Waiting, go_first
 from flashhead_edge.bench.heads import decoding_graphs
-from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.bench.options import Test
 from flashhead_edge.bench.turns import PROMPT_LENGTH, PROMPTS, SETTLING, BodyDecoder, take_turn
 from flashhead_edge.bundle import Bundle
@@ -22,7 +22,7 @@ _TOKENS, _TURNS = 32, 4
 
 
 def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 45) -> list[dict[str, Any]]:
-    """Time steps of one text; a turn in which other programs used the cores does not count.
+    """Time steps of one text; a turn in which a thread had to wait for a core does not count.
 
     Args:
         bundle: A bundle with a body.
@@ -33,6 +33,7 @@ def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 45) -> list[
         For the body alone and for each head: its name, the positions in the cache in the middle of the steps, and the
         step's median and middle 80 % in milliseconds.
     """
+    go_first()
     body = bundle.manifest.body
     assert body is not None
     ids = Tokenizer(bundle.path).encode(PROMPTS[0])
@@ -43,13 +44,13 @@ def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 45) -> list[
         }
         decoders[BODY_ALONE] = BodyDecoder(bundle.file(bundle.graph("body").file), body, threads=threads)
         seconds: dict[str, list[float]] = {name: [] for name in decoders}
-        meter, begin = LoadMeter(), time.monotonic()
+        waiting, begin = Waiting(), time.monotonic()
         turns = dict.fromkeys(decoders, 0)
         while min(turns.values()) < _TURNS and time.monotonic() - begin < limit_s:
             for name, decoder in decoders.items():
-                meter.restart()
+                waiting.restart()
                 turn = take_turn(decoder, test, ids)
-                if not is_heavy(meter.other_load()):
+                if not waiting.disturbed(float(turn.seconds.sum())):
                     turns[name] += 1
                     seconds[name] += list(turn.seconds)
         if not min(turns.values()):

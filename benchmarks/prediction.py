@@ -98,8 +98,8 @@ def main() -> None:
     parser.add_argument("--fit-only", action="store_true", help="fit and predict again from the measurements written")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", type=float, help="clock of the cores, GHz")
-    parser.add_argument("--bursts", type=int, default=4, help="that count for each head")
-    parser.add_argument("--limit", type=float, default=200, help="seconds after which no new burst begins")
+    parser.add_argument("--calls", type=int, default=16, help="undisturbed ones of each head")
+    parser.add_argument("--limit", type=float, default=200, help="seconds after which no new turn begins")
     parser.add_argument("--output", type=Path, default=RESULTS / "prediction.json")
     arguments = parser.parse_args()
     if arguments.fit_only:
@@ -118,7 +118,7 @@ def measure(arguments: argparse.Namespace, graphs: dict[Case, Path]) -> dict[str
     """Time everything."""
     load, threads = os.getloadavg(), arguments.threads
     stream = [stream_bandwidth(threads).value]
-    times = time_cases(graphs, threads=threads, bursts=arguments.bursts, limit_s=arguments.limit)
+    times = time_cases(graphs, threads=threads, calls=arguments.calls, limit_s=arguments.limit)
     stream.append(stream_bandwidth(threads).value)
     folders = dict(text.split("=", 1) for text in arguments.bundles)
     steps = {name: measure_steps(Bundle.open(folder), threads=threads) for name, folder in folders.items()}

@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--prepare", action="store_true", help="write the heads and stop")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", type=float, required=True, help="clock of the cores, GHz")
-    parser.add_argument("--bursts", type=int, default=4, help="that count for each head")
-    parser.add_argument("--limit", type=float, default=150, help="seconds after which no new burst begins")
+    parser.add_argument("--calls", type=int, default=16, help="undisturbed ones of each head")
+    parser.add_argument("--limit", type=float, default=150, help="seconds after which no new turn begins")
     parser.add_argument("--output", type=Path, default=RESULTS / "scaling.json")
     arguments = parser.parse_args()
     for name in arguments.series:
@@ -104,7 +104,7 @@ def all_heads(size: tuple[int, int], batch: int = 1) -> list[Case]:
 def measure_heads(name: str, graphs: dict[Case, Path], arguments: argparse.Namespace) -> dict[str, Any]:
     """Time one series."""
     load, stream = os.getloadavg(), [stream_bandwidth(arguments.threads).value]
-    times = time_cases(graphs, threads=arguments.threads, bursts=arguments.bursts, limit_s=arguments.limit)
+    times = time_cases(graphs, threads=arguments.threads, calls=arguments.calls, limit_s=arguments.limit)
     stream.append(stream_bandwidth(arguments.threads).value)
     limits = platform_limits(
         find_platform(PLATFORM),

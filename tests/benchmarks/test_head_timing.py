@@ -25,7 +25,7 @@ def eviction():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.head)
 def test_a_call_takes_time(case, tmp_path, eviction):
     call = HeadCall(write_graphs([case], tmp_path)[case], case, 2, eviction)
-    assert 0 < call.seconds() < 10
+    assert all(seconds is None or 0 < seconds < 10 for seconds in (call.seconds() for _ in range(5)))
 
 
 def test_what_is_read_afterwards_changes_no_token(tmp_path, eviction):
@@ -48,4 +48,4 @@ def test_cases_that_differ_in_batch_or_probes_share_data(tmp_path):
 def test_time_that_has_run_out_is_said(tmp_path):
     graphs = write_graphs([DENSE], tmp_path)
     with pytest.raises(SystemExit, match="too busy to measure dense"):
-        time_cases(graphs, threads=2, bursts=1, limit_s=0)
+        time_cases(graphs, threads=2, calls=1, limit_s=0)
