@@ -21,7 +21,7 @@ HEADS = ("two-stage", "two-stage-portable", "dense-int8", "dense-int4")
 _TOKENS, _TURNS = 32, 4
 
 
-def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 45) -> list[dict[str, Any]]:
+def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 20) -> list[dict[str, Any]]:
     """Time steps of one text; a turn in which a thread had to wait for a core does not count.
 
     Args:

@@ -20,8 +20,8 @@ from flashhead_edge.profiling.report.xy_plot import Axes, Series, xy_plot
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 #: Title of a series' plot, and what is on its x axis.
 HEAD_PLOTS = {
-    "vocabulary": ("Head against vocabulary, H = 1,024", "vocabulary V"),
-    "width": ("Head against hidden size, V = 131,072", "hidden size H"),
+    "vocabulary": ("Head against vocabulary, H = 512", "vocabulary V"),
+    "width": ("Head against hidden size, V = 65,536", "hidden size H"),
     "probes": ("Head against probes, 262,144 x 640, 32 tokens a cluster", "probes P"),
     "batch": ("Head against batch, 262,144 x 640", "batch B"),
 }

@@ -105,23 +105,40 @@ def main() -> None:
     if arguments.fit_only:
         report = json.loads(arguments.output.read_text(encoding="utf-8"))
     else:
-        graphs = write_graphs([*calibration_cases(), *validation_cases()], WORK / "prediction")
+        graphs = write_graphs([*calibration_cases(), *validation_cases()], WORK / "heads")
         if arguments.prepare:
             return
-        report = measure(arguments, graphs)
-    report |= judge(report)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        report = measure_heads(arguments, graphs)
+        keep(report, arguments.output)  # should the steps fail, the heads need not be timed again
+        report["steps"] = [steps_of(text, arguments.threads) for text in arguments.bundles]
+    keep(report, arguments.output)
     print(json.dumps({key: report[key] for key in ("coefficients", "errors")}, indent=2))
 
 
-def measure(arguments: argparse.Namespace, graphs: dict[Case, Path]) -> dict[str, Any]:
-    """Time everything."""
+def keep(report: dict[str, Any], output: Path) -> None:
+    """Fit, predict, and write."""
+    report |= judge(report)
+    output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def steps_of(text: str, threads: int) -> dict[str, Any]:
+    """Time steps of NAME=FOLDER."""
+    name, folder = text.split("=", 1)
+    bundle = Bundle.open(folder)
+    model, head = bundle_shape(bundle)
+    return {
+        "model": name,
+        "shape": asdict(model),
+        "head": asdict(head),
+        "measured": measure_steps(bundle, threads=threads),
+    }
+
+
+def measure_heads(arguments: argparse.Namespace, graphs: dict[Case, Path]) -> dict[str, Any]:
+    """Time every head."""
     load, threads = os.getloadavg(), arguments.threads
     stream = [stream_bandwidth(threads).value]
     times = time_cases(graphs, threads=threads, calls=arguments.calls, limit_s=arguments.limit)
-    stream.append(stream_bandwidth(threads).value)
-    folders = dict(text.split("=", 1) for text in arguments.bundles)
-    steps = {name: measure_steps(Bundle.open(folder), threads=threads) for name, folder in folders.items()}
     stream.append(stream_bandwidth(threads).value)
     return {
         "machine": host_facts().as_dict(),
@@ -134,7 +151,7 @@ def measure(arguments: argparse.Namespace, graphs: dict[Case, Path]) -> dict[str
         "calls": min(map(len, times.values())),
         "calibration": [case.as_dict() | spread(times[case]) for case in calibration_cases()],
         "validation": [case.as_dict() | spread(times[case]) for case in validation_cases()],
-        "steps": [{"model": name, **_shapes_of(folders[name]), "measured": found} for name, found in steps.items()],
+        "steps": [],
     }
 
 
@@ -237,11 +254,6 @@ class Predictor:
 
     def _predict(self, model: ModelShape, head: HeadShape, coefficients: Coefficients, **options: int) -> Profile:
         return predict_step(model, head, self.platform, self._limits, reached=coefficients, **options)
-
-
-def _shapes_of(folder: str) -> dict[str, Any]:
-    model, head = bundle_shape(Bundle.open(folder, verify=False))
-    return {"shape": asdict(model), "head": asdict(head)}
 
 
 def _compared(predicted: float, measured: float) -> dict[str, float]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,18 +47,17 @@ def main() -> None:
     parser.add_argument("--prepare", action="store_true", help="write the heads and stop")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", type=float, required=True, help="clock of the cores, GHz")
-    parser.add_argument("--calls", type=int, default=16, help="undisturbed ones of each head")
-    parser.add_argument("--limit", type=float, default=150, help="seconds after which no new turn begins")
+    parser.add_argument("--calls", type=int, default=12, help="undisturbed ones of each head")
+    parser.add_argument("--limit", type=float, default=60, help="seconds after which no new turn begins")
     parser.add_argument("--output", type=Path, default=RESULTS / "scaling.json")
     arguments = parser.parse_args()
     for name in arguments.series:
         if name == "clustering":
             keep(arguments.output, name, {} if arguments.prepare else measure_clustering(arguments))
             continue
-        graphs = write_graphs([case for _, case in SERIES[name]()], WORK / "scaling" / name)
+        graphs = write_graphs([case for _, case in SERIES[name]()], WORK / "heads")
         if not arguments.prepare:
             keep(arguments.output, name, measure_heads(name, graphs, arguments))
-            shutil.rmtree(WORK / "scaling" / name)
 
 
 def by_probes() -> list[tuple[int, Case]]:
@@ -77,13 +75,13 @@ def by_batch() -> list[tuple[int, Case]]:
 
 
 def by_vocabulary() -> list[tuple[int, Case]]:
-    """Vocabulary, at a width of 1,024."""
-    return [(1024 * k, case) for k in (32, 64, 128, 256, 512) for case in all_heads((1024 * k, 1024))]
+    """Vocabulary, at a width of 512."""
+    return [(1024 * k, case) for k in (32, 64, 128, 256, 512) for case in all_heads((1024 * k, 512))]
 
 
 def by_width() -> list[tuple[int, Case]]:
-    """Hidden size, with a vocabulary of 131,072."""
-    return [(width, case) for width in (512, 1024, 2048, 3072, 4096) for case in all_heads((131_072, width))]
+    """Hidden size, with a vocabulary of 65,536."""
+    return [(width, case) for width in (512, 1024, 2048, 3072, 4096) for case in all_heads((65_536, width))]
 
 
 SERIES: dict[str, Callable[[], list[tuple[int, Case]]]] = {

@@ -52,4 +52,9 @@ class Waiting:
         return (self._total() - self._begin) / 1e9 > MOST_WAITED * seconds
 
     def _total(self) -> int:
-        return sum(int(file.read_bytes().split()[1]) for file in self._files)
+        """Nanoseconds; a thread that has ended since waits no longer."""
+        total = 0
+        for file in self._files:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                total += int(file.read_bytes().split()[1])
+        return total
