@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ _COLUMNS = ("platform", "head", "step ms", "tok/s", "head ms", "share", "weights
 @click.option("--bandwidth", type=float, help="10^9 bytes a second that a stream test reaches, for platforms of CPUs.")
 @click.option("--cores", type=int, help="Cores of a CPU, for the peak of operations.")
 @click.option("--clock", type=float, help="Their clock in GHz.")
+@click.option("--scaling", is_flag=True, help="Predict the head alone too, over P, batch, K and V.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON: one profile, or a list of them.")
 def predict_command(
     bundle: Path | None,
@@ -67,6 +69,7 @@ def predict_command(
     bandwidth: float | None,
     cores: int | None,
     clock: float | None,
+    scaling: bool,
     as_json: bool,
 ) -> None:
     """Predict a decode step on other platforms, from shapes alone.
@@ -79,6 +82,7 @@ def predict_command(
     from flashhead_edge.prediction.heads import HeadOptions, named_head
     from flashhead_edge.prediction.limits import platform_limits
     from flashhead_edge.prediction.roofline import predict_step
+    from flashhead_edge.prediction.series import predict_series
     from flashhead_edge.profiling.formats import format_profile
 
     body = (body_weights, num_layers, num_kv_heads, head_dim, body_precision)
@@ -97,7 +101,10 @@ def predict_command(
         limits = platform_limits(
             platform, bandwidth_gb_s=bandwidth if cpu or not all_platforms else None, cores=cores, clock_ghz=clock
         )
-        profiles += [predict_step(model, head, platform, limits, batch=batch, positions=context) for head in shapes]
+        for head in shapes:
+            profile = predict_step(model, head, platform, limits, batch=batch, positions=context)
+            points = predict_series(model, head, platform, limits) if scaling else ()
+            profiles.append(replace(profile, head_points=points))
     if as_json:
         found = [profile.as_dict() for profile in profiles]
         click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))

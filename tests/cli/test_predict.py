@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from flashhead_edge.cli import main
 from flashhead_edge.platforms.catalog import load_catalog
+from flashhead_edge.profiling.record import read_profile
 from tests.prediction.test_model_shapes import LLAMA
 
 GEMMA = ("--vocab-size", 262_144, "--hidden-size", 640)
@@ -62,6 +63,14 @@ def test_config(tmp_path):
     body = predicted("--config", path, *ORIN)["stages"][0]
     assert body["name"] == "body"
     assert body["operations"] == 2 * (1_235_814_400 - 128_256 * 2048 - 33 * 2048)
+
+
+def test_scaling_is_left_out_unless_asked_for(tmp_path):
+    assert predicted(*GEMMA, *ORIN)["head_points"] == []
+    file = tmp_path / "profile.json"
+    file.write_text(run(*GEMMA, *ORIN, "--scaling", "--json").stdout)
+    varied = {point.varied for point in read_profile(file).head_points}
+    assert varied == {"probes", "batch", "clusters", "vocabulary"}
 
 
 def test_several_heads_and_platforms_are_a_list():
