@@ -44,6 +44,7 @@ _COLUMNS = ("platform", "head", "step ms", "tok/s", "head ms", "share", "weights
 @click.option("--cores", type=int, help="Cores of a CPU, for the peak of operations.")
 @click.option("--clock", type=float, help="Their clock in GHz.")
 @click.option("--scaling", is_flag=True, help="Predict the head alone too, over P, batch, K and V.")
+@click.option("-o", "--output", type=_FILE, help="Save the profile to this file, for profile --report --from.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON: one profile, or a list of them.")
 def predict_command(
     bundle: Path | None,
@@ -70,6 +71,7 @@ def predict_command(
     cores: int | None,
     clock: float | None,
     scaling: bool,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Predict a decode step on other platforms, from shapes alone.
@@ -78,6 +80,7 @@ def predict_command(
     measured: docs/prediction.md says how far off predictions were where something could be. Heads: two-stage,
     two-stage-portable, dense-fp32, dense-fp16, dense-int8, dense-int4.
     """
+    from flashhead_edge.files import write_bytes
     from flashhead_edge.platforms.catalog import load_catalog
     from flashhead_edge.prediction.heads import HeadOptions, named_head
     from flashhead_edge.prediction.limits import platform_limits
@@ -105,6 +108,10 @@ def predict_command(
             profile = predict_step(model, head, platform, limits, batch=batch, positions=context)
             points = predict_series(model, head, platform, limits) if scaling else ()
             profiles.append(replace(profile, head_points=points))
+    if output is not None:
+        if len(profiles) > 1:
+            raise click.UsageError("--output takes one profile: name one platform and one head.")
+        write_bytes(output, profiles[0].to_json().encode())
     if as_json:
         found = [profile.as_dict() for profile in profiles]
         click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))

@@ -68,7 +68,7 @@ def test_config(tmp_path):
 def test_scaling_is_left_out_unless_asked_for(tmp_path):
     assert predicted(*GEMMA, *ORIN)["head_points"] == []
     file = tmp_path / "profile.json"
-    file.write_text(run(*GEMMA, *ORIN, "--scaling", "--json").stdout)
+    assert run(*GEMMA, *ORIN, "--scaling", "--output", file).exit_code == 0
     varied = {point.varied for point in read_profile(file).head_points}
     assert varied == {"probes", "batch", "clusters", "vocabulary"}
 
@@ -127,6 +127,7 @@ def test_text_says_that_it_is_predicted():
         ((*GEMMA, "--platform", "x86-cpu-avx2"), "--bandwidth"),
         ((*GEMMA, *ORIN, "--head", "dense-int3"), "dense-int"),
         ((*GEMMA, *ORIN, "--probes", 0), "out of range"),
+        ((*GEMMA, *ORIN, "--platform", "nvidia-l4", "--output", "profile.json"), "one profile"),
         ((*GEMMA, *ORIN, "--centroid-precision", "int3"), "no precision"),
         ((*GEMMA, *ORIN, "--head", "two-stage-portable", "--low-bit-rows", "int8"), "--head two-stage"),
     ],
