@@ -140,7 +140,7 @@ def published_ratios(report: Report) -> str:
 
 def not_predicted(report: Report) -> str:
     """What is not predicted, and why."""
-    return "\n".join(f"- {row['what']}: {row['why']}." for row in report["not_predicted"])
+    return markdown(("not predicted", "because"), [(row["what"], row["why"]) for row in report["not_predicted"]])
 
 
 def scaling(report: Report) -> str:
