@@ -16,7 +16,7 @@ MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-kernels test-models test-tensorrt test-aarch64 demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-kernels test-models test-tensorrt test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -56,7 +56,7 @@ check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/mypy
 
 test: check ## check, then the tests that need no model package, with coverage
-	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton" --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton and not chromium" --cov --cov-report=term $(PYTEST_ARGS)
 
 test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyPI
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
@@ -69,6 +69,14 @@ test-kernels: $(TRITON) ## Check the GPU kernels in Triton's interpreter and com
 
 test-aarch64: $(INSTALLED) ## Install and test on emulated 64-bit ARM (Debian, root)
 	PYTHON=$(abspath $(BIN))/python tests/aarch64/run.sh
+
+test-report: $(INSTALLED) ## Look at the report in headless Chromium (installs it on Debian, as root)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		command -v apt-get >/dev/null && test "$$(id -u)" = 0 || { \
+			echo "test-report needs Chromium. On Debian and Ubuntu: sudo apt-get install chromium" >&2; exit 1; }; \
+		echo "installing chromium"; apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	$(BIN)/python -m pytest -m chromium tests/profiling/report $(PYTEST_ARGS)
 
 demo: $(INSTALLED) ## Export a real model, generate with both heads, compare (MODEL=gemma3-270m or smollm2)
 	@case " $(MODELS) " in *" $(MODEL) "*) ;; \

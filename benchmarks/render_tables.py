@@ -13,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import prediction_tables
+from benchmarks.markdown import markdown
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/*.md", "benchmarks/README.md")
@@ -267,12 +270,6 @@ def read(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table, numbers to the right."""
-    lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def kernels() -> str:
     """Registers and shared memory of the GPU kernels, by target."""
     report = read("kernels.json")
@@ -290,6 +287,16 @@ def kernels() -> str:
     return "\n".join(lines)
 
 
+def rendered(table: Callable[[dict[str, Any]], str], name: str) -> Callable[[], str]:
+    """A table of one result, or a word where there is none."""
+
+    def text() -> str:
+        report = read(name)
+        return NOT_MEASURED if report is None else table(report)
+
+    return text
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "bench": bench,
@@ -300,6 +307,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "head_batches": head_batches,
     "decoding_options": decoding_options,
     "context_candidates": context_candidates,
+    "prediction_errors": rendered(prediction_tables.errors, "prediction.json"),
+    "prediction_heads": rendered(prediction_tables.heads, "prediction.json"),
+    "prediction_steps": rendered(prediction_tables.steps, "prediction.json"),
+    "prediction_coefficients": rendered(prediction_tables.coefficients, "prediction.json"),
+    "published_errors": rendered(prediction_tables.published_errors, "published-speed.json"),
+    "published_speedups": rendered(prediction_tables.published_speedups, "published-speed.json"),
+    "published_calls": rendered(prediction_tables.published_calls, "published-speed.json"),
+    "published_ratios": rendered(prediction_tables.published_ratios, "published-speed.json"),
+    "not_predicted": rendered(prediction_tables.not_predicted, "published-speed.json"),
+    "scaling": rendered(prediction_tables.scaling, "scaling.json"),
+    "scaling_clustering": rendered(prediction_tables.scaling_clustering, "scaling.json"),
 }
 
 

@@ -85,6 +85,10 @@ class PlatformError(FlashHeadError):
     """A file of the platform catalogue is damaged or incomplete."""
 
 
+class ProfileError(FlashHeadError):
+    """A profile cannot be taken or read."""
+
+
 class OptionalDependencyError(FlashHeadError, ImportError):
     """A package that an optional feature needs is not installed.
 

@@ -1,11 +1,11 @@
-"""Folders that appear whole or not at all."""
+"""Folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flashhead_edge.errors import ExportError, OptionError
@@ -48,6 +48,37 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8; otherwise as :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file through a temporary sibling, which replaces what is there; its folder is made where it is missing.
+
+    Args:
+        path: The file.
+        content: What to write.
+
+    Raises:
+        ExportError: The disk is full or not writable.
+    """
+    scratch = path.absolute().with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError as error:
+        raise ExportError(
+            f"Writing {path} failed; nothing was left behind.",
+            found=error.strerror or error,
+            hint="make room on the disk, or choose another place",
+        ) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:

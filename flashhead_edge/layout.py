@@ -24,6 +24,8 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 #: Folder for engines that a device builds; the manifest does not list what is in it.
 ENGINES = "engines"
+#: Folder for profiles; the manifest does not list what is in it.
+PROFILES = "profiles"
 
 #: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H].
 ROWS = "head.rows"

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from flashhead_edge.errors import BundleError
 from flashhead_edge.layout import MANIFEST, SCHEMA_VERSION
+from flashhead_edge.typed_json import JsonDocument
 
-_Record = TypeVar("_Record")
+_DOCUMENT = JsonDocument(MANIFEST, SCHEMA_VERSION, BundleError, "export the model again")
 
 
 @dataclass(frozen=True)
@@ -181,70 +178,4 @@ class Manifest:
         Raises:
             BundleError: It is not JSON, of another schema version, or does not follow the schema.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and endless nesting
-            raise BundleError(f"{MANIFEST} is not JSON.", found=str(error), hint="export the model again") from error
-        if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
-            raise BundleError(f"{MANIFEST} is not a bundle manifest.", expected="an object with 'schema_version'")
-        version = data["schema_version"]
-        if version != SCHEMA_VERSION:
-            newer = version > SCHEMA_VERSION
-            raise BundleError(
-                "The bundle is of another schema version.",
-                found=f"version {version}, made by {data.get('created_by', 'an unknown program')}",
-                expected=f"version {SCHEMA_VERSION}",
-                hint="pip install --upgrade flashhead-edge" if newer else "export the model again",
-            )
-        return _read(Manifest, data, "")
-
-
-def _read(record: type[_Record], data: Any, place: str) -> _Record:
-    """Build a dataclass from JSON, checking every key and type."""
-    if not isinstance(data, dict):
-        raise BundleError(f"{MANIFEST}: {place or 'the document'} is not an object.", found=type(data).__name__)
-    hints = typing.get_type_hints(record)
-    fields = dataclasses.fields(record)  # type: ignore[arg-type]
-    names = {item.name for item in fields}
-    needed = {item.name for item in fields if item.default is not None}
-    missing, unknown = sorted(needed - data.keys()), sorted(data.keys() - names)
-    if missing or unknown:
-        raise BundleError(
-            f"{MANIFEST}: the keys of {place or 'the document'} are not those of schema version {SCHEMA_VERSION}.",
-            found=", ".join([*(f"no {key!r}" for key in missing), *(f"unknown {key!r}" for key in unknown)]),
-            hint="export the model again",
-        )
-    return record(**{name: _value(hints[name], data[name], f"{place}{name}") for name in names & data.keys()})
-
-
-def _value(kind: Any, value: Any, place: str) -> Any:
-    """Check one value against its annotation."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        (kind,) = (part for part in arguments if part is not type(None))
-        return _value(kind, value, place)
-    if dataclasses.is_dataclass(kind):
-        return _read(typing.cast("type[Any]", kind), value, f"{place}.")
-    if origin is list and isinstance(value, list):
-        return [_value(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {key: _value(arguments[1], item, f"{place}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _finite(value, place)
-    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise BundleError(
-        f"{MANIFEST}: {place} has the wrong type.",
-        found=type(value).__name__,
-        expected=getattr(kind, "__name__", str(kind)),
-        hint="export the model again",
-    )
-
-
-def _finite(value: float, place: str) -> float:
-    """A number as float; JSON readers let NaN, infinity and whole numbers beyond any float pass."""
-    if not -sys.float_info.max <= value <= sys.float_info.max:
-        raise BundleError(f"{MANIFEST}: {place} is not a finite number.", hint="export the model again")
-    return float(value)
+        return _DOCUMENT.read(Manifest, text)

@@ -8,6 +8,7 @@
 
 #include "dispatch.h"
 #include "kernels_common.h"
+#include "phases.h"
 #include "states.h"
 
 #define FLASHHEAD_EXPORT extern "C" __attribute__((visibility("default")))
@@ -49,11 +50,21 @@ int Guard(Work work) {
 
 using namespace flashhead;  // NOLINT: the file's own namespace, around C functions
 
-FLASHHEAD_EXPORT int flashhead_abi() { return 1; }
+FLASHHEAD_EXPORT int flashhead_abi() { return 2; }
 
 FLASHHEAD_EXPORT const char* flashhead_kernels() { return CurrentKernels()->name; }
 
 FLASHHEAD_EXPORT int flashhead_use_kernels(const char* name) { return UseKernels(name) ? 0 : 1; }
+
+// Begins to time the phases of heads in this process, from zero, or ends it.
+FLASHHEAD_EXPORT void flashhead_time_phases(int on) { TimePhases(on != 0); }
+
+// Nanoseconds [3] of centroids, selection and rows since then, summed over the calls whose number is returned.
+FLASHHEAD_EXPORT int64_t flashhead_phase_times(int64_t* nanoseconds) {
+  const PhaseTimes times = CurrentPhaseTimes();
+  std::copy_n(times.nanoseconds, static_cast<int>(kPhases), nanoseconds);
+  return times.calls;
+}
 
 // Products of `rows` low-bit rows with the states: out[b * rows + r].
 FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const float* scales, int bits, int64_t rows,

@@ -8,6 +8,7 @@
 
 #include "dispatch.h"
 #include "kernels.h"
+#include "phases.h"
 #include "select.h"
 #include "states.h"
 
@@ -82,8 +83,10 @@ class Run {
         head_.centroid_bits == 32 ? centroid_width_ * 4 : Ceiling(centroid_width_, kBlock) * 4 * head_.centroid_bits;
     centroids_at_once_ = std::max<int64_t>(16, kTaskBytes / row_bytes);
     Parallel<&Run::ScoreCentroids>(Ceiling(head_.clusters, centroids_at_once_));
+    clock_.End(kScoreCentroids);
     Parallel<&Run::Select>(batch_);
     GroupByCluster();
+    clock_.End(kSelectClusters);
     const int64_t cluster_bytes = head_.cluster_size * (low_bit_ ? blocks_ * 4 * head_.low_bits
                                                                  : head_.width * head_.row_bits / 8);
     groups_at_once_ = std::max<int64_t>(1, kTaskBytes / cluster_bytes);
@@ -97,6 +100,7 @@ class Run {
     } else {
       FinishExact();
     }
+    clock_.End(kScoreRows);
   }
 
  private:
@@ -313,6 +317,7 @@ class Run {
     }
   }
 
+  PhaseClock clock_;
   const Head& head_;
   const int64_t batch_;
   const HeadOutputs& out_;

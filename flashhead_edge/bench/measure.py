@@ -19,7 +19,7 @@ from flashhead_edge.bench.competitors import Outcome, run_competitor
 from flashhead_edge.bench.heads import decoding_graphs
 from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.bench.options import BenchOptions, BenchRow, Test
-from flashhead_edge.bench.turns import BodyDecoder, Turn, agreement_with, greedy_text, take_turn
+from flashhead_edge.bench.turns import PROMPTS, BodyDecoder, Turn, agreement_with, greedy_text, take_turn
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.energy import EnergyMeter, open_energy_meter
 from flashhead_edge.platforms.host import host_facts
@@ -36,13 +36,6 @@ _Int64 = npt.NDArray[np.int64]
 _BODY = "body alone"
 #: What agreement is measured on: so many tokens after each prompt.
 _TEXT_TOKENS = 64
-#: What is fed: any text does for times; languages differ for agreement.
-_TEXTS = (
-    "The history of the lighthouse begins with a fire on the rock, which the fishermen of the bay kept through winter.",
-    "def read_lines(path):\n    with open(path) as file:\n        return [line.rstrip() for line in file]\n",
-    "Die Stadt liegt an einem Fluss und hat eine lange Geschichte, die bis in das Mittelalter reicht.",
-    "Pour faire un bon pain, il faut de la farine, de l'eau, du sel et beaucoup de patience.",
-)
 
 
 def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress = no_progress) -> list[BenchRow]:
@@ -62,7 +55,7 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress = no_pro
         RuntimeUnavailableError: Another program failed.
     """
     encode = Tokenizer(bundle.path).encode
-    prompts = [np.array([encode(text)], np.int64) for text in _TEXTS]
+    prompts = [np.array([encode(text)], np.int64) for text in PROMPTS]
     rows: list[BenchRow] = []
     with decoding_graphs(bundle, options.heads) as graphs:
         for threads in options.threads:

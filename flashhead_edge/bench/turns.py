@@ -23,6 +23,13 @@ _Int64 = npt.NDArray[np.int64]
 SETTLING = 16
 #: Tokens of the prompt before generation.
 PROMPT_LENGTH = 8
+#: What is fed: any text does for times; languages differ for agreement.
+PROMPTS = (
+    "The history of the lighthouse begins with a fire on the rock, which the fishermen of the bay kept through winter.",
+    "def read_lines(path):\n    with open(path) as file:\n        return [line.rstrip() for line in file]\n",
+    "Die Stadt liegt an einem Fluss und hat eine lange Geschichte, die bis in das Mittelalter reicht.",
+    "Pour faire un bon pain, il faut de la farine, de l'eau, du sel et beaucoup de patience.",
+)
 
 
 @dataclass(frozen=True)

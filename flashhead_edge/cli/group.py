@@ -35,6 +35,8 @@ COMMANDS = {
     "eval": CommandEntry("flashhead_edge.cli.eval:eval_command", "Compare a bundle's head with the dense head."),
     "bench": CommandEntry("flashhead_edge.cli.bench:bench_command", "Measure speed against dense heads and others."),
     "build": CommandEntry("flashhead_edge.cli.build:build_command", "Build a TensorRT engine of a bundle."),
+    "profile": CommandEntry("flashhead_edge.cli.profile:profile_command", "Show where the time of a step goes."),
+    "predict": CommandEntry("flashhead_edge.cli.predict:predict_command", "Predict a decode step on other platforms."),
     "publish": CommandEntry("flashhead_edge.cli.publish:publish_command", "Write a folder that vLLM serves."),
     "inspect": CommandEntry("flashhead_edge.cli.inspect:inspect_command", "Show what a bundle holds."),
     "splice": CommandEntry(

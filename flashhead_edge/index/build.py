@@ -144,8 +144,7 @@ def build_index(
         device=device,
         progress=progress,
     )
-    count = max(_LEAST_STATES, _MULTIPLICATIONS // (head.vocab_size * head.hidden_size))
-    sample = _sample(calibration, count, options.seed)
+    sample = _sample(calibration, most_states(head.vocab_size, head.hidden_size), options.seed)
     fit = partial(
         fit_centroids,
         head,
@@ -172,6 +171,11 @@ def build_index(
         vocab_size=head.vocab_size,
         projection=None if projection is None else projection.cpu().numpy(),
     )
+
+
+def most_states(vocab_size: int, hidden_size: int) -> int:
+    """Calibration states that centroids are fitted to at most; each is scored with all V rows of H."""
+    return max(_LEAST_STATES, _MULTIPLICATIONS // (vocab_size * hidden_size))
 
 
 def _check_states(head: LmHead, states: npt.NDArray[np.float32]) -> None:

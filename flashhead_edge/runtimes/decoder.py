@@ -116,6 +116,7 @@ class Decoder:
         threads: Threads of the operators; None leaves the choice to ONNX Runtime.
         providers: Execution providers; one that cannot be used is an error, never a silent fallback.
         outputs: Outputs to fetch, all for :meth:`step`; greedy loops need only "token_ids".
+        profile: Where ONNX Runtime keeps the time of every node, see :func:`open_session`; None for none.
 
     Raises:
         RuntimeUnavailableError: A provider cannot be used here.
@@ -130,8 +131,9 @@ class Decoder:
         threads: int | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
         outputs: Sequence[str] = STEP_OUTPUTS,
+        profile: Path | None = None,
     ) -> None:
-        self._session = open_session(graph, threads=threads, providers=providers)
+        self._session = open_session(graph, threads=threads, providers=providers, profile=profile)
         self._outputs = tuple(outputs)
         _check_names(graph.name, self._session, body, self._outputs)
         self.body = body
@@ -148,6 +150,10 @@ class Decoder:
     def position(self) -> int:
         """Tokens that the cache holds."""
         return self._position
+
+    def end_profile(self) -> Path:
+        """End the profile that was asked for, and return its file."""
+        return Path(self._session.end_profiling())
 
     def for_batch(self, *, rows: int, positions: int) -> BatchDecoder:
         """A decoder of texts of different lengths over the same session, with a cache of its own.
@@ -232,12 +238,16 @@ class Decoder:
         self._binding.bind_cpu_input("scored_positions", scored_positions)
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
-        self._session.run_with_iobinding(self._binding)
+        self._execute()
         self._position = total
         # Outputs come in the order of their first binding: the cache's, then the head's. Only those are unwrapped.
         values = self._binding.get_outputs_as_ortvaluevector()
         first = len(values) - len(self._outputs)
         return tuple(values[first + i].numpy() for i in range(len(self._outputs)))
+
+    def _execute(self) -> None:
+        """Run the session on what is bound."""
+        self._session.run_with_iobinding(self._binding)
 
     def _check_shape(self, input_ids: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return [B, S] of fitting ids."""

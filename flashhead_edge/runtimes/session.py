@@ -16,7 +16,11 @@ CPU_PROVIDER = "CPUExecutionProvider"
 
 
 def open_session(
-    graph: Path, *, threads: int | None = None, providers: Sequence[str] = (CPU_PROVIDER,)
+    graph: Path,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU_PROVIDER,),
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """Load a graph for execution.
 
@@ -27,6 +31,7 @@ def open_session(
         graph: The .onnx file; its data files lie beside it.
         threads: Threads of the operators; None leaves the choice to ONNX Runtime (one a physical core).
         providers: Execution providers in order of preference, by their ONNX Runtime names.
+        profile: Beginning of the name of the file in which ONNX Runtime keeps the time of every node; None for none.
 
     Returns:
         The session.
@@ -51,6 +56,9 @@ def open_session(
     options.log_severity_level = 3  # errors; whatever is a warning to us is checked below
     if threads is not None:
         options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     if CPU_PROVIDER not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if graph.name.endswith(layout.NATIVE_SUFFIX):

@@ -1,0 +1,1 @@
+"""Where the time, the bytes and the energy of a decode step go: measured here, and shown."""

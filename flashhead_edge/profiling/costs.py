@@ -1,0 +1,97 @@
+"""What the stages of a step must read and compute, counted from a bundle's manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flashhead_edge import layout
+from flashhead_edge.profiling import record
+from flashhead_edge.quantize import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from flashhead_edge.manifest import BodyRecord, Manifest
+
+#: Bytes of a weight: blocks of 32 have a float32 scale, as MatMulNBits reads them.
+_WEIGHT_BYTES = {
+    "int4": 0.5 + 4 / BLOCK_SIZE,
+    "int8": 1 + 4 / BLOCK_SIZE,
+    "fp16": 2.0,
+    "fp32": 4.0,
+}
+_CACHE_ITEM_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage needs in a step.
+
+    Attributes:
+        bytes: Read from memory, once.
+        operations: Multiplications and additions.
+    """
+
+    bytes: int
+    operations: int
+
+
+def stage_costs(
+    manifest: Manifest, *, head: str, batch: int, positions: int, low_bit_rows: bool = False, rescored: int = 0
+) -> dict[str, Cost]:
+    """Costs by stage.
+
+    Weights count once a step, whatever the batch; clusters that several states open count for each, which is an upper
+    limit. The body's operations are those of its weights, by their bytes; attention over the cache is left out of them.
+
+    Args:
+        manifest: Of a bundle with a body.
+        head: "two-stage" or "dense".
+        batch: B.
+        positions: Tokens in the cache.
+        low_bit_rows: Whether stage 2 reads low-bit rows first.
+        rescored: Candidates that are then read as they are stored.
+
+    Returns:
+        Costs of the stages that read weights.
+    """
+    index, width = manifest.index, manifest.hidden_size
+    rows = manifest.tables[layout.ROWS]
+    slots = rows.shape[0] * rows.shape[1]
+    row_bytes = rows.length // slots
+    costs = {}
+    if manifest.body is not None:
+        weights = manifest.files[layout.BODY_DATA].bytes
+        count = weights / _WEIGHT_BYTES[manifest.body.precision]
+        cache = cache_bytes(manifest.body, batch=batch, positions=positions)
+        costs[record.BODY] = Cost(weights + cache, round(2 * count * batch))
+    if head == "dense":
+        costs[record.DENSE_HEAD] = Cost(rows.length, 2 * slots * width * batch)
+        return costs
+    stored = index.num_clusters * width
+    centroids = round(stored * _WEIGHT_BYTES[index.centroid_precision]) + 8 * index.num_clusters
+    costs[record.CENTROIDS] = Cost(centroids, 2 * stored * batch)
+    candidates = index.num_probes * index.cluster_size + index.always_scored
+    read = candidates * row_bytes
+    if low_bit_rows:
+        codes, scales = (manifest.tables[name] for name in (layout.LOW_BIT_CODES, layout.LOW_BIT_SCALES))
+        read = candidates * (codes.length + scales.length) // slots + min(rescored, candidates) * row_bytes
+    token_order = 4 * candidates
+    costs[record.GATHER_DOT] = Cost(batch * (read + token_order), 2 * candidates * width * batch)
+    return costs
+
+
+def cache_bytes(body: BodyRecord, *, batch: int, positions: int) -> int:
+    """Bytes of keys and values."""
+    return 2 * body.num_layers * body.num_kv_heads * body.head_dim * positions * batch * _CACHE_ITEM_BYTES
+
+
+def bound_of(
+    cost: Cost, bandwidth_gb_s: float | None, operations_g_s: float | None
+) -> Literal["bandwidth", "compute"] | None:
+    """What limits a stage by roofline: the longer of bytes / bandwidth and operations / peak; None where unknown.
+
+    Source: Williams, Waterman and Patterson, "Roofline" (2009).
+    """
+    if not bandwidth_gb_s or not operations_g_s:
+        return None
+    return "bandwidth" if cost.bytes / bandwidth_gb_s >= cost.operations / operations_g_s else "compute"

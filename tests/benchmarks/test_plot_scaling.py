@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import plot_scaling
+from benchmarks.models import RESULTS
+
+REPORT = json.loads((RESULTS / "scaling.json").read_text())
+
+
+def without_numbers(image: str) -> str:
+    """Identifiers count the images that were drawn before."""
+    return re.sub(r"plot\d+", "plot", image)
+
+
+@pytest.mark.parametrize("name", plot_scaling.HEAD_PLOTS)
+def test_images_of_heads_are_those_of_the_results(name):
+    image = plot_scaling.head_plot(name, REPORT[name])
+    committed = (plot_scaling.IMAGES / f"scaling-{name}.svg").read_text()
+    assert without_numbers(image) == without_numbers(committed), "run: python -m benchmarks.plot_scaling"
+
+
+def test_images_of_clusterings_are_those_of_the_results():
+    for name, image in plot_scaling.clustering_plots(REPORT["clustering"]).items():
+        committed = (plot_scaling.IMAGES / f"clustering-{name}.svg").read_text()
+        assert without_numbers(image) == without_numbers(committed), "run: python -m benchmarks.plot_scaling"
+
+
+@pytest.mark.parametrize("name", plot_scaling.HEAD_PLOTS)
+def test_both_limits_are_drawn_and_below_what_was_measured(name):
+    texts = [text.text for text in ElementTree.fromstring(plot_scaling.head_plot(name, REPORT[name])).iter()]
+    assert {"its bytes / bandwidth", "its operations / peak"} <= set(texts)
+    for point in REPORT[name]["points"]:
+        assert point["operations_ms"] < point["ms_p50"]
+        assert point["bytes_ms"] < point["ms_p50"]

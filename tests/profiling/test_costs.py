@@ -1,0 +1,49 @@
+"""Bytes and operations of the stages, against what the files of a real bundle hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flashhead_edge import Bundle, layout
+from flashhead_edge.profiling import record
+from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, stage_costs
+
+
+def test_costs_of_a_bundle(whole_bundle: Callable[..., Bundle]) -> None:
+    bundle = whole_bundle()
+    manifest = bundle.manifest
+    assert manifest.body is not None
+    costs = stage_costs(manifest, head="two-stage", batch=1, positions=10)
+    assert set(costs) == {record.BODY, record.CENTROIDS, record.GATHER_DOT}
+    cache = cache_bytes(manifest.body, batch=1, positions=10)
+    assert costs[record.BODY].bytes == (bundle.path / layout.BODY_DATA).stat().st_size + cache
+    index = bundle.index()
+    blocks = -(-index.hidden_size // 32)
+    stored = index.num_clusters * (index.hidden_size + 4 * blocks)  # int8 codes and their scales
+    assert costs[record.CENTROIDS].bytes == stored + index.centroid_bias.nbytes + index.selection_offset.nbytes
+    rows = bundle.table(layout.ROWS)
+    candidates = index.num_candidates(manifest.index.num_probes)
+    assert costs[record.GATHER_DOT].bytes == candidates * (rows[0, 0].nbytes + 4)
+    assert costs[record.GATHER_DOT].operations == 2 * candidates * manifest.hidden_size
+
+
+def test_a_batch_reads_weights_once(whole_bundle: Callable[..., Bundle]) -> None:
+    manifest = whole_bundle().manifest
+    one, four = (stage_costs(manifest, head="two-stage", batch=batch, positions=0) for batch in (1, 4))
+    assert four[record.BODY].bytes == one[record.BODY].bytes
+    assert four[record.BODY].operations == pytest.approx(4 * one[record.BODY].operations, rel=1e-6)
+    assert four[record.GATHER_DOT].bytes == 4 * one[record.GATHER_DOT].bytes
+
+
+def test_a_dense_head_reads_the_table(whole_bundle: Callable[..., Bundle]) -> None:
+    bundle = whole_bundle()
+    costs = stage_costs(bundle.manifest, head="dense", batch=1, positions=0)
+    assert costs[record.DENSE_HEAD].bytes == bundle.table(layout.ROWS).nbytes
+
+
+def test_the_roof() -> None:
+    assert bound_of(Cost(1000, 1000), 10.0, 20.0) == "bandwidth"
+    assert bound_of(Cost(1000, 3000), 10.0, 20.0) == "compute"
+    assert bound_of(Cost(1000, 3000), None, 20.0) is None
