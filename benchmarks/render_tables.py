@@ -10,8 +10,12 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from flashhead_edge.profiling.formats import format_profile
+from flashhead_edge.profiling.record import read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -290,9 +294,24 @@ def kernels() -> str:
     return "\n".join(lines)
 
 
+def profiles() -> str:
+    """What ``flashhead-edge profile`` prints of both models."""
+    parts = []
+    for model in ("gemma3-270m", "smollm2"):
+        for suffix in ("", "-dense"):
+            path = RESULTS / f"profile-{model}{suffix}.json"
+            if not path.exists():
+                parts.append(f"{model}{suffix}: {NOT_MEASURED}")
+                continue
+            profile = replace(read_profile(path), head_points=())
+            parts.append(f"```text\n{format_profile(profile)}```")
+    return "\n\n".join(parts)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "bench": bench,
+    "profiles": profiles,
     "demo": demo,
     "clustering": clustering,
     "fidelity": fidelity,

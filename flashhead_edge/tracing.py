@@ -21,7 +21,7 @@ _NOTHING = nullcontext()
 
 
 class Tracer:
-    """Keeps spans; about 1 microsecond and 300 bytes each."""
+    """Keeps spans; a few microseconds and some hundred bytes each."""
 
     def __init__(self) -> None:
         self._origin = time.perf_counter()

@@ -110,6 +110,12 @@ def pareto(content: Content, width: float, color: Color) -> Canvas | None:
             values = tuple((point.head_ms, float(point.agreement or 0)) for point in points)
             labels = _sparse(tuple(f"P {point.num_probes}" for point in points)) if measured else ()
             series.append(Series("two-stage, by probes P", values, role, not measured, labels=labels))
+    for profile in content.profiles:
+        if profile.model.head == "dense" and profile.model.agreement is not None:
+            label = label_of(profile, content.profiles)
+            value = (profile.head_ms, profile.model.agreement)
+            role = STAGE_ROLES[record.DENSE_HEAD]
+            series.append(Series("", (value,), role, not profile.measured, joined=False, labels=(label,)))
     for row in content.single:
         if row.head.startswith("dense") and row.head_ms_p50 and row.head_ms_p50 > 0 and row.agreement is not None:
             value = (row.head_ms_p50, row.agreement)

@@ -65,10 +65,12 @@ class Canvas:
             "circle", f'{_at(cx=x, cy=y, r=size)} fill="{fill}" stroke="{self._color(role)}" stroke-width="2"', tip
         )
 
-    def diamond(self, x: float, y: float, role: str, *, tip: str = "", size: float = 6) -> None:
-        """A mark with four corners."""
+    def diamond(self, x: float, y: float, role: str, *, tip: str = "", size: float = 6, hollow: bool = False) -> None:
+        """A mark with four corners; hollow ones stand for predictions."""
+        fill = self._color("card") if hollow else self._color(role)
         corners = f"{x:.1f},{y - size:.1f} {x + size:.1f},{y:.1f} {x:.1f},{y + size:.1f} {x - size:.1f},{y:.1f}"
-        self._add("polygon", f'points="{corners}" fill="{self._color(role)}"', tip)
+        edge = f'stroke="{self._color(role)}" stroke-width="2"'
+        self._add("polygon", f'points="{corners}" fill="{fill}" {edge}', tip)
 
     def text(
         self,

@@ -114,7 +114,7 @@ def _draw_series(
         if item.joined:
             canvas.dot(px, py, item.role, tip=tip, size=3.5, hollow=item.predicted)
         else:
-            canvas.diamond(px, py, item.role, tip=tip)
+            canvas.diamond(px, py, item.role, tip=tip, hollow=item.predicted)
         if label:
             is_left = px + 8 + text_width(label, 11) > width - _RIGHT
             canvas.text(px - 8 if is_left else px + 8, py + 15, label, anchor="end" if is_left else "start", size=11)
@@ -142,7 +142,7 @@ def _draw_legend(canvas: Canvas, rows: Sequence[Sequence[tuple[float, Series]]])
                 canvas.line(x, y, x + 18, y, item.role, width=2, dash=_DASH if item.predicted else "")
                 canvas.dot(x + 9, y, item.role, size=3, hollow=item.predicted)
             else:
-                canvas.diamond(x + 9, y, item.role, size=5)
+                canvas.diamond(x + 9, y, item.role, size=5, hollow=item.predicted)
             canvas.text(x + 24, y + 4, _legend_text(item))
 
 
