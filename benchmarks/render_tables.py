@@ -308,10 +308,22 @@ def profiles() -> str:
     return "\n\n".join(parts)
 
 
+def tracing() -> str:
+    """What counting and tracing cost a step."""
+    report = read("tracing.json")
+    if report is None:
+        return NOT_MEASURED
+    return (
+        f"Microseconds a step on {report['machine']['cpu_model']}: {report['step_off_us']:.1f} with tracing off, "
+        f"{report['step_on_us']:.1f} with tracing on (`benchmarks/tracing.py`)."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "bench": bench,
     "profiles": profiles,
+    "tracing": tracing,
     "demo": demo,
     "clustering": clustering,
     "fidelity": fidelity,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
-from itertools import count
 
 from flashhead_edge.profiling.report.palette import Color
 
 #: Names for browsers, then fonts that programs without generic names find.
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','Liberation Sans','DejaVu Sans',Arial,sans-serif"
-_numbers = count(1)
 
 
 class Canvas:
@@ -27,7 +26,7 @@ class Canvas:
     def __init__(self, width: float, height: float, title: str, description: str, color: Color) -> None:
         self.width, self.height = width, height
         self._title, self._description, self._color = title, description, color
-        self._id = f"plot{next(_numbers)}"
+        self._id = f"{re.sub('[^a-z]+', '-', title.lower())}-{width:g}"  # unique in a page, the same every time
         self._parts: list[str] = []
         self._patterns: dict[str, str] = {}
 
