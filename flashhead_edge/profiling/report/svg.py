@@ -83,11 +83,13 @@ class Canvas:
         bold: bool = False,
         turned: bool = False,
     ) -> None:
-        """A line of text at its baseline."""
+        """A line of text at its baseline, apart from what it lies on."""
         weight = ' font-weight="600"' if bold else ""
         turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-        shape = f'{_at(x=x, y=y)} fill="{self._color(role)}" text-anchor="{anchor}" font-size="{size:g}"{weight}{turn}'
-        self._parts.append(f"<text {shape}>{escape(text)}</text>")
+        halo = f'paint-order="stroke" stroke="{self._color("card")}" stroke-width="3" stroke-linejoin="round"'
+        place = f'{_at(x=x, y=y)} text-anchor="{anchor}"{turn} {halo}'
+        look = f'fill="{self._color(role)}" font-size="{size:g}"{weight}'
+        self._parts.append(f"<text {place} {look}>{escape(text)}</text>")
 
     def render(self, *, background: str | None = None) -> str:
         """The image.
