@@ -18,7 +18,7 @@ from flashhead_edge import layout
 from flashhead_edge.batch import generate_batch
 from flashhead_edge.beam_search import Beam, beam_search
 from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup
-from flashhead_edge.errors import BundleError, OptionError, did_you_mean
+from flashhead_edge.errors import BundleError, OptionError, ProfileError, did_you_mean
 from flashhead_edge.exact_head import ExactHead
 from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.generation import Generation, GenerationOptions
@@ -154,9 +154,14 @@ class Generator:
         from flashhead_edge.profiling.store import profiles_of
 
         here = host_facts().cpu_model
+        try:
+            profiles = profiles_of(self.bundle)
+        except ProfileError as error:
+            _log.warning("the head's share of a step is not known: %s", error)
+            return None
         shares = [
             profile.head_share
-            for profile in profiles_of(self.bundle)
+            for profile in profiles
             if profile.measured and profile.model.head == self.head and profile.machine.processor == here
         ]
         return shares[-1] if shares else None

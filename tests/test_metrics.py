@@ -77,7 +77,7 @@ def test_the_text_for_prometheus(bundle: Bundle) -> None:
     assert all(line.fullmatch(item) for item in text.splitlines())
 
 
-def test_the_heads_share_comes_from_a_profile(bundle: Bundle) -> None:
+def test_the_heads_share_comes_from_a_profile(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     here = replace(MEASURED, machine=replace(MEASURED.machine, processor=host_facts().cpu_model))
     assert Generator(bundle, runtime="onnxruntime").metrics.head_share is None
     save_profile(bundle, MEASURED)  # of another processor
@@ -85,3 +85,7 @@ def test_the_heads_share_comes_from_a_profile(bundle: Bundle) -> None:
     save_profile(bundle, replace(here, taken_at="2026-02-01T00:00:00+00:00"))
     assert Generator(bundle, runtime="onnxruntime").metrics.head_share == pytest.approx(here.head_share)
     assert Generator(bundle, head="dense", runtime="onnxruntime").metrics.head_share is None
+    (bundle.path / "profiles" / "damaged.json").write_text("{}")
+    with caplog.at_level("WARNING"):
+        assert Generator(bundle, runtime="onnxruntime").metrics.head_share is None
+    assert "damaged.json" in caplog.text

@@ -30,6 +30,8 @@ from flashhead_edge.profiling.options import ProfileOptions
 from flashhead_edge.profiling.steps import SETTLING, StepTimes, TimedDecoder, TimedGenerator, positions_of, take_steps
 from flashhead_edge.progress import Progress, no_progress
 from flashhead_edge.runtimes.graph_choice import choose_graph
+from flashhead_edge.runtimes.selector import device_facts, select
+from flashhead_edge.runtimes.session import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
@@ -142,6 +144,9 @@ class _Run:
         machine = replace(machine, clock_mhz=self._clock)
         step_ms = float(np.median(plain.step))
         stages, notes = self._stages(plain, machine)
+        chosen = select(device_facts(), "text", graphs=frozenset(self._bundle.manifest.graphs)).candidate
+        if chosen.provider != CPU_PROVIDER:
+            notes += (f"generate takes {chosen.name} here by itself; this is ONNX Runtime's CPU provider.",)
         if self._other_load is not None and is_heavy(self._other_load):
             notes += (
                 f"Other programs kept {self._other_load:.1f} cores busy meanwhile: the times cannot be relied on.",
