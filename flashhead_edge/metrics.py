@@ -19,7 +19,7 @@ _PREFIX = "flashhead_edge"
 
 @dataclass(frozen=True)
 class Metrics:
-    """Counts since the generator was made, of all its texts.
+    """Counts since the generator was made, of all its texts; beam searches are not counted.
 
     Attributes:
         generations: Texts begun.
