@@ -1,4 +1,4 @@
-"""Writes the tables of README and docs from ``results/*.json``, between ``<!-- table:NAME -->`` marks.
+"""Writes the tables of README and docs from ``results/*.json``, between ``<!-- table:NAME -->`` marks, and plots.
 
 A table whose file is missing says "not measured". With ``--check`` nothing is written, and a stale table is an error.
 """
@@ -10,16 +10,24 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import prediction_tables
 from benchmarks.markdown import markdown
+from flashhead_edge.files import write_text
+from flashhead_edge.profiling.formats import format_profile
+from flashhead_edge.profiling.record import read_profile
+from flashhead_edge.profiling.report.content import Content
+from flashhead_edge.profiling.report.palette import LIGHT, fixed
+from flashhead_edge.profiling.report.plots import PLOTS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/*.md", "benchmarks/README.md")
 NOT_MEASURED = "not measured"
+PLOT_WIDTH = 516
 
 
 def main() -> int:
@@ -36,6 +44,11 @@ def main() -> int:
                 stale.append(str(page.relative_to(ROOT)))
                 if not arguments.check:
                     page.write_text(rendered, encoding="utf-8")
+    for path, image in plots().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != image:
+            stale.append(str(path.relative_to(ROOT)))
+            if not arguments.check:
+                write_text(path, image)
     if stale:
         print(("stale: " if arguments.check else "wrote ") + ", ".join(stale))
     return int(bool(stale) and arguments.check)
@@ -51,6 +64,20 @@ def render(text: str) -> str:
         return f"<!-- table:{name} -->\n{TABLES[name]()}\n<!-- /table:{name} -->"
 
     return re.sub(r"<!-- table:(?P<name>\w+) -->\n.*?<!-- /table:(?P=name) -->", table, text, flags=re.DOTALL)
+
+
+def plots() -> dict[Path, str]:
+    """Plots of the profiles of a model, by the file that they belong in."""
+    paths = [RESULTS / f"profile-gemma3-270m{suffix}.json" for suffix in ("", "-dense")]
+    if not all(path.exists() for path in paths):
+        return {}
+    content = Content(tuple(map(read_profile, paths)))
+    drawn = {name: PLOTS[name](content, PLOT_WIDTH, fixed(LIGHT)) for name in ("breakdown", "pareto", "scaling-batch")}
+    return {
+        ROOT / "docs" / "images" / f"profile-{name}.svg": canvas.render(background="card")
+        for name, canvas in drawn.items()
+        if canvas is not None
+    }
 
 
 def demo() -> str:
@@ -297,9 +324,36 @@ def rendered(table: Callable[[dict[str, Any]], str], name: str) -> Callable[[], 
     return text
 
 
+def profiles() -> str:
+    """What ``flashhead-edge profile`` prints of both models."""
+    parts = []
+    for model in ("gemma3-270m", "smollm2"):
+        for suffix in ("", "-dense"):
+            path = RESULTS / f"profile-{model}{suffix}.json"
+            if not path.exists():
+                parts.append(f"{model}{suffix}: {NOT_MEASURED}")
+                continue
+            profile = replace(read_profile(path), head_points=())
+            parts.append(f"```text\n{format_profile(profile)}```")
+    return "\n\n".join(parts)
+
+
+def tracing() -> str:
+    """What counting and tracing cost a step."""
+    report = read("tracing.json")
+    if report is None:
+        return NOT_MEASURED
+    return (
+        f"Microseconds a step on {report['machine']['cpu_model']}: {report['step_off_us']:.1f} with tracing off, "
+        f"{report['step_on_us']:.1f} with tracing on (`benchmarks/tracing.py`)."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "bench": bench,
+    "profiles": profiles,
+    "tracing": tracing,
     "demo": demo,
     "clustering": clustering,
     "fidelity": fidelity,
