@@ -46,7 +46,7 @@ def main() -> None:
 def measure(name: str, rounds: int) -> dict[str, object]:
     """All figures of one model."""
     bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
-    generator = Generator(bundle)
+    generator = Generator(bundle, runtime="onnxruntime")
     monitor = RecallMonitor(MonitorOptions(every=EVERY))
     generate(generator, PROMPTS[0], None)
     generate(generator, PROMPTS[0], monitor)

@@ -324,6 +324,27 @@ def rendered(table: Callable[[dict[str, Any]], str], name: str) -> Callable[[], 
     return text
 
 
+def runtimes(report: dict[str, Any]) -> str:
+    """Speed and memory of whole models by runtime."""
+    rows = [
+        (row["model"], row["runtime"], f"{row['tokens_per_second_p50']:.0f}", f"{row['peak_rss_bytes'] / 1e6:.0f}")
+        for row in report["rows"]
+    ]
+    where = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['rounds']} rounds in turn."
+    return f"{where}\n\n{markdown(('model', 'runtime', 'tokens/s', 'peak memory, MB'), rows)}"
+
+
+def monitor(report: dict[str, Any]) -> str:
+    """What the recall monitor costs."""
+    rows = []
+    for model in report["models"]:
+        low, high = model["overhead_p50_95_percent"]
+        cells = (f"{model['overhead_p50']:.1%}", f"{low:.1%} to {high:.1%}", str(model["pairs"]))
+        rows.append((model["model"], *cells))
+    head = ("model", f"overhead, every {report['every']}th step", "95 % interval", "pairs of texts")
+    return markdown(head, rows)
+
+
 def profiles() -> str:
     """What ``flashhead-edge profile`` prints of both models."""
     parts = []
@@ -351,6 +372,8 @@ def tracing() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
+    "runtimes": rendered(runtimes, "runtimes.json"),
+    "monitor": rendered(monitor, "monitor.json"),
     "bench": bench,
     "profiles": profiles,
     "tracing": tracing,
