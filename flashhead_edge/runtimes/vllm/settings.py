@@ -15,6 +15,8 @@ from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
 
 #: Environment variable that turns the two-stage head off with 0.
 ENABLED = "FLASHHEAD_ENABLED"
+#: Why the dense head is used then.
+DISABLED = f"{ENABLED}=0"
 CACHE_DIR_KEY = "flash_head_cache_dir"
 PROBES_KEY = "n_probes"
 MAX_ROWS_KEY = "flash_head_max_rows"
@@ -55,7 +57,7 @@ def read_settings(model_config: Any) -> HeadSettings | None:
     if enabled not in ("0", "1"):
         raise OptionError(f"{ENABLED} is neither 0 nor 1.", found=ascii(enabled[:40]))
     if enabled == "0":
-        DENSE_PATH.take(f"{ENABLED}=0")
+        DENSE_PATH.take(DISABLED)
         return None
     config = model_config.hf_config
     folder = _model_folder(model_config)
