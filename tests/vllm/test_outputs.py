@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from comparison import assert_same_logprobs, assert_same_tokens
-from decoding_cases import batches, naming, unconstrained
+from decoding_cases import batches, naming, shortened, unconstrained
 from engines import engine, run
 from served_models import REAL, TINY
 
@@ -20,6 +20,8 @@ def outputs(request, served, tmp_path_factory):
     model = served(request.param)
     ids = list(model.some_ids)
     free, named = batches() | unconstrained(ids), naming(ids)
+    if request.param in REAL:
+        free, named = shortened(batches((1, 4, 8)) | unconstrained(ids), 6), shortened(naming(ids), 6)
     few = {name: (free | named)[name] for name in ("batch 8", "sampled", "logprobs", "regex")}
     options = {"dtype": model.dtype}
     report = run(
@@ -38,7 +40,7 @@ def test_all_clusters_opened_is_dense(outputs):
     for case in outputs.free | outputs.named:
         assert_same_tokens(case, dense[case], opened[case])
         assert_same_logprobs(case, dense[case], opened[case], outputs.tolerance)
-    assert outputs.run.engines["all opened"]["counts"]["two_stage"] > 500
+    assert outputs.run.engines["all opened"]["counts"]["two_stage"] > 100
 
 
 def test_named_tokens_are_exact_at_the_published_probes(outputs):
