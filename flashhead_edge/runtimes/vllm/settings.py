@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flashhead_edge.bundle import hash_file
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
@@ -21,6 +22,8 @@ CACHE_DIR_KEY = "flash_head_cache_dir"
 PROBES_KEY = "n_probes"
 MAX_ROWS_KEY = "flash_head_max_rows"
 INDEX_FILE = "index.safetensors"
+#: SHA-256 of the index, in hexadecimal; folders of other makers have none.
+SHA256_KEY = "flash_head_index_sha256"
 #: Rows of a step above which the dense head is used; a guess, not measured.
 DEFAULT_MAX_ROWS = 32
 
@@ -61,7 +64,7 @@ def read_settings(model_config: Any) -> HeadSettings | None:
         return None
     config = model_config.hf_config
     folder = _model_folder(model_config)
-    index = _read_index(_inside(folder, getattr(config, CACHE_DIR_KEY, None)))
+    index = _read_index(_inside(folder, getattr(config, CACHE_DIR_KEY, None)), getattr(config, SHA256_KEY, None))
     _check_model(index, model_config)
     num_probes = _number(config, PROBES_KEY, max(1, index.num_clusters // 16), index.num_clusters)
     return HeadSettings(index, num_probes, _number(config, MAX_ROWS_KEY, DEFAULT_MAX_ROWS, 1 << 20))
@@ -98,11 +101,12 @@ def _inside(folder: Path, name: object) -> Path:
     return folder / inside
 
 
-def _read_index(folder: Path) -> HeadIndex:
+def _read_index(folder: Path, sha256: str | None) -> HeadIndex:
     from flashhead_edge.index.storage import load_index
     from flashhead_edge.runtimes.vllm.reference_cache import CACHE_FILE
 
     if (folder / INDEX_FILE).is_file():
+        _check_hash(folder / INDEX_FILE, sha256)
         return load_index(folder / INDEX_FILE)
     if (folder / CACHE_FILE).is_file():
         raise BundleError(
@@ -115,6 +119,17 @@ def _read_index(folder: Path) -> HeadIndex:
         found=f"no {INDEX_FILE} in {folder}",
         hint="copy the folder again, or serve it without the two-stage head: FLASHHEAD_ENABLED=0",
     )
+
+
+def _check_hash(path: Path, expected: str | None) -> None:
+    """An index that was changed, or put there from another model, need not look damaged."""
+    if expected is not None and (found := hash_file(path).sha256) != expected:
+        raise BundleError(
+            f"{path.name} is not the file that was published with this config.json.",
+            found=f"sha256 {found[:16]}...",
+            expected=f"sha256 {ascii(expected)[1:17]}...",
+            hint="copy the folder again, or publish the model again",
+        )
 
 
 def _check_model(index: HeadIndex, model_config: Any) -> None:
