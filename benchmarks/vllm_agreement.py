@@ -23,6 +23,8 @@ from flashhead_edge.platforms.host import host_facts
 
 NEW_TOKENS = 24
 BATCH = 8
+#: Of each of the first eight texts, with all clusters opened: what is left is rounding.
+ALL_OPENED_TOKENS = 8
 SAMPLING = {"greedy": {"temperature": 0.0}, "drawn": {"temperature": 1.0, "seed": 0}}
 
 
@@ -66,6 +68,11 @@ def measure(name: str) -> dict[str, object]:
         dense_texts[kind] = texts(engine, prompts, sampling)
         report[kind] = comparison.figures()
     stop(engine)
+    engine = start(published_folder(name), n_probes=report["num_clusters"])
+    comparison = Comparison(two_stage_method(engine))
+    texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": ALL_OPENED_TOKENS})
+    report["all_opened"] = comparison.figures() | comparison.rounding()
+    stop(engine)
     engine = start(standard_folder(name))
     standard = texts(engine, prompts, SAMPLING["greedy"])
     stop(engine)
@@ -96,6 +103,8 @@ class Comparison:
         """Forget what was compared."""
         self.agrees: list[bool] = []
         self.variations: list[float] = []
+        self.differing: list[float] = []
+        self.ulps: list[float] = []
 
     def apply(self, layer: Any, x: Any, bias: Any = None) -> Any:
         """Dense logits, [N, W]."""
@@ -103,6 +112,8 @@ class Comparison:
         vocab = layer.org_vocab_size
         probabilities = [logits[:, :vocab].float().softmax(dim=1) for logits in (ours, dense)]
         self.variations += ((probabilities[0] - probabilities[1]).abs().sum(dim=1) / 2).tolist()
+        self.differing += (ours != dense)[:, :vocab].float().mean(dim=1).tolist()
+        self.ulps += units_in_the_last_place(ours[:, :vocab], dense[:, :vocab]).amax(dim=1).tolist()
         self.agrees += (ours[:, :vocab].argmax(dim=1) == dense[:, :vocab].argmax(dim=1)).tolist()
         return dense
 
@@ -116,13 +127,30 @@ class Comparison:
             "total_variation_p99": float(np.quantile(self.variations, 0.99)),
         }
 
+    def rounding(self) -> dict[str, float]:
+        """Share of the logits that differ at all, and the greatest difference in units in the last place."""
+        return {
+            "logits_that_differ": float(np.mean(self.differing)),
+            "greatest_difference_ulps": float(np.max(self.ulps)),
+        }
 
-def start(folder: Path) -> Any:
-    """An engine of vLLM in this process."""
+
+def units_in_the_last_place(ours: Any, dense: Any) -> Any:
+    """Differences of bfloat16 numbers, in units of the larger one's last place, [N, V]."""
+    import torch
+
+    larger = torch.maximum(ours.abs(), dense.abs()).float().clamp(min=torch.finfo(torch.bfloat16).tiny)
+    unit = torch.exp2(torch.floor(torch.log2(larger)) - 7)
+    return (ours.float() - dense.float()).abs() / unit
+
+
+def start(folder: Path, **config: Any) -> Any:
+    """An engine of vLLM in this process, with other settings of config.json."""
     from vllm import LLM
 
     return LLM(
         str(folder),
+        hf_overrides=config | {"flash_head_max_rows": BATCH},
         dtype="bfloat16",
         enforce_eager=True,
         max_model_len=256,
@@ -145,7 +173,7 @@ def texts(engine: Any, prompts: list[str], sampling: dict[str, Any]) -> list[lis
     """New tokens of each prompt; every text is as long, so that the batches of two engines are the same."""
     from vllm import SamplingParams
 
-    settings = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, **sampling)
+    settings = SamplingParams(**{"max_tokens": NEW_TOKENS, "ignore_eos": True} | sampling)
     return [list(request.outputs[0].token_ids) for request in engine.generate(prompts, settings, use_tqdm=False)]
 
 

@@ -47,10 +47,15 @@ class Served:
     some_ids: tuple[int, ...]
 
     @property
+    def default(self) -> dict[str, Any]:
+        """Options of an engine that opens as many clusters as the folder says, however many rows a step has."""
+        return {"hf_overrides": {"flash_head_max_rows": 64}}
+
+    @property
     def all_opened(self) -> dict[str, Any]:
         """Options of an engine that opens all clusters."""
         index = load_index(self.published / ASSETS / "index.safetensors")
-        return {"hf_overrides": {"n_probes": index.num_clusters}}
+        return {"hf_overrides": self.default["hf_overrides"] | {"n_probes": index.num_clusters}}
 
 
 def tiny_served(kind: str, folder: Path) -> Served:

@@ -34,7 +34,7 @@ def test_tensor_parallel(served, tmp_path):
     parallel = run(
         tmp_path,
         engine("all opened", model.published, cases, **options, **two, **model.all_opened),
-        engine("default", model.published, cases, **options, **two),
+        engine("default", model.published, cases, **options, **two, **model.default),
         env={"VLLM_CPU_OMP_THREADS_BIND": "0|1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
     )
     opened, default = parallel.outputs("all opened"), parallel.outputs("default")
@@ -52,7 +52,7 @@ def test_compiled(served, tmp_path):
         tmp_path,
         engine("dense", model.standard, cases, **options),
         engine("all opened", model.published, cases, **options, **model.all_opened),
-        engine("default", model.published, cases, **options),
+        engine("default", model.published, cases, **options, **model.default),
     )
     assert_equal(outputs, "dense", "all opened", cases)
     assert_equal(outputs, "dense", "default", ("regex", "allowed ids"))
@@ -87,7 +87,7 @@ def test_lora_on_the_head_is_dense(served, tmp_path):
     outputs = run(
         tmp_path,
         engine("dense", model.standard, cases, **options),
-        engine("default", model.published, cases, **options),
+        engine("default", model.published, cases, **options, **model.default),
     )
     assert_equal(outputs, "dense", "default", ("adapted",))
     assert outputs.outputs("dense")["before"] != outputs.outputs("dense")["adapted"]

@@ -28,7 +28,7 @@ def outputs(request, served, tmp_path_factory):
         tmp_path_factory.mktemp(request.param),
         engine("dense", model.standard, free | named, **options),
         engine("all opened", model.published, free | named, **options, **model.all_opened),
-        engine("default", model.published, free | named, **options),
+        engine("default", model.published, free | named, **options, **model.default),
         engine("off", model.published, few, env={"FLASHHEAD_ENABLED": "0"}, **options),
     )
     tolerance = 1e-4 if model.dtype == "float32" else 0.13

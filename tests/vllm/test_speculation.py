@@ -30,9 +30,10 @@ def outputs(served, tmp_path_factory):
     folder = tmp_path_factory.mktemp("speculation")
     model, draft = served("llama"), eagle_draft(folder / "eagle")
     all_opened = changed(model.published, folder / "all-opened", **model.all_opened["hf_overrides"])
+    default = changed(model.published, folder / "default", **model.default["hf_overrides"])
     engines = []
     for method in METHODS:
-        for name, target in (("dense", model.standard), ("all opened", all_opened), ("default", model.published)):
+        for name, target in (("dense", model.standard), ("all opened", all_opened), ("default", default)):
             config = {"method": method, "num_speculative_tokens": 3}
             if method == "ngram":
                 config |= {"prompt_lookup_max": 3, "prompt_lookup_min": 1}
