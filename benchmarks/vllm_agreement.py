@@ -2,7 +2,8 @@
 
 Runs in the environment of ``make test-vllm``. vLLM writes texts from the prompts of ``texts/prompts.txt``, greedy and
 drawn at temperature 1, with its dense head; at each decode position the plugin's head scores the same hidden state, at
-the default number of probes. Beside that, whole greedy texts of both heads. Writes ``results/vllm-agreement.json``.
+the default number of probes. Beside that, whole greedy texts of both heads, and the share of drafts that each accepts.
+Writes ``results/vllm-agreement.json``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ NEW_TOKENS = 24
 BATCH = 8
 #: Of each of the first eight texts, with all clusters opened: what is left is rounding.
 ALL_OPENED_TOKENS = 8
+DRAFTS = 3
+METHODS = ("ngram", "draft_model")
 SAMPLING = {"greedy": {"temperature": 0.0}, "drawn": {"temperature": 1.0, "seed": 0}}
 
 
@@ -68,7 +71,7 @@ def measure(name: str) -> dict[str, object]:
         dense_texts[kind] = texts(engine, prompts, sampling)
         report[kind] = comparison.figures()
     stop(engine)
-    engine = start(published_folder(name), n_probes=report["num_clusters"])
+    engine = start(published_folder(name), num_probes=report["num_clusters"])
     comparison = Comparison(two_stage_method(engine))
     texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": ALL_OPENED_TOKENS})
     report["all_opened"] = comparison.figures() | comparison.rounding()
@@ -78,6 +81,7 @@ def measure(name: str) -> dict[str, object]:
     stop(engine)
     if standard != dense_texts["greedy"]:
         raise SystemExit("the dense head in the plugin wrote other texts than vLLM without it")
+    report["accepted_drafts"] = {method: accepted_drafts(name, prompts, method) for method in METHODS}
     same = [np.equal(ours, theirs) for ours, theirs in zip(own, standard, strict=True)]
     report["greedy_texts"] = {
         "texts": len(same),
@@ -85,6 +89,21 @@ def measure(name: str) -> dict[str, object]:
         "tokens_before_the_first_difference": sum(int(np.logical_and.accumulate(tokens).sum()) for tokens in same),
     }
     return report
+
+
+def accepted_drafts(name: str, prompts: list[str], method: str) -> dict[str, float]:
+    """Share of drafts accepted, greedily, by the standard model and by the published one; each drafts for itself."""
+    shares = {}
+    for head, folder in (("dense", standard_folder(name)), ("two_stage", published_folder(name))):
+        draft = {"model": str(folder)} if method == "draft_model" else {"prompt_lookup_max": 3, "prompt_lookup_min": 1}
+        engine = start(folder, speculative_config={"method": method, "num_speculative_tokens": DRAFTS} | draft)
+        texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": 2 * NEW_TOKENS})
+        counted = {
+            metric.name.rpartition("_num_")[2]: metric.value for metric in engine.get_metrics() if "spec" in metric.name
+        }
+        shares[head] = counted["accepted_tokens"] / counted["draft_tokens"]
+        stop(engine)
+    return shares
 
 
 class Comparison:
@@ -144,18 +163,20 @@ def units_in_the_last_place(ours: Any, dense: Any) -> Any:
     return (ours.float() - dense.float()).abs() / unit
 
 
-def start(folder: Path, **config: Any) -> Any:
-    """An engine of vLLM in this process, with other settings of config.json."""
+def start(folder: Path, num_probes: int | None = None, **options: Any) -> Any:
+    """An engine of vLLM in this process."""
     from vllm import LLM
 
     return LLM(
         str(folder),
-        hf_overrides=config | {"flash_head_max_rows": BATCH},
+        hf_overrides={"flash_head_max_rows": 64} | ({"n_probes": num_probes} if num_probes else {}),
+        disable_log_stats=False,
         dtype="bfloat16",
         enforce_eager=True,
         max_model_len=256,
         max_num_seqs=BATCH,
         enable_prefix_caching=False,
+        **options,
     )
 
 
