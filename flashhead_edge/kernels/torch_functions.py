@@ -128,7 +128,7 @@ def _opened(
     table = rows.reshape(-1, rows.shape[-1])
     chosen = slots if rows.ndim == 3 else ids.clamp(min=0)
     # State by state: gathered rows of a whole batch could be larger than the table.
-    if rounded and table.dtype == states.dtype:  # summed in float32, rounded once; to widen all rows takes longer
+    if rounded and table.dtype == states.dtype:  # widening all rows takes longer
         products = torch.stack([torch.mv(table[row], state) for row, state in zip(chosen, states, strict=True)]).float()
     else:
         products = torch.stack([table[row].float() @ state.float() for row, state in zip(chosen, states, strict=True)])

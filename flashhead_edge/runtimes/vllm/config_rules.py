@@ -51,7 +51,7 @@ def choose_worker(vllm_config: Any, device: str | None) -> None:
 def _rule(base: type[Any]) -> type[Any]:
     """The rule of a standard architecture, followed by ours."""
 
-    class FlashHeadConfigRule(base):
+    class FlashHeadConfigRule(base):  # type: ignore[misc]
         """Runs when vLLM completes the configuration, before the platform chooses what is still "auto"."""
 
         @classmethod

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
 from flashhead_edge.errors import BundleError
@@ -18,6 +19,8 @@ from flashhead_edge.runtimes.vllm.head_access import head_of
 from flashhead_edge.runtimes.vllm.settings import HeadSettings
 from flashhead_edge.runtimes.vllm.shard import MAX_ROWS, HeadShard, build_shard
 
+#: Methods whose module has the rows as they are; the second is what quantized models give a head that they leave out.
+_WITH_ROWS = (UnquantizedEmbeddingMethod, UnquantizedLinearMethod)
 _NAMED = "a request's grammar, bias or allowed ids name tokens"
 
 
@@ -144,7 +147,7 @@ def install(model: Any, settings: HeadSettings, model_config: Any) -> str | None
     head_dtype = getattr(model_config, "head_dtype", model_config.dtype)
     if head_dtype != model_config.dtype:
         reason = f"head_dtype is {head_dtype} and the model's type {model_config.dtype}"
-    elif type(head.quant_method) is not UnquantizedEmbeddingMethod:
+    elif type(head.quant_method) not in _WITH_ROWS:
         reason = f"the head is quantized ({type(head.quant_method).__name__}), so there are no rows to gather"
     else:
         head.quant_method = FlashHeadMethod(head.quant_method, settings)

@@ -21,13 +21,17 @@ class FlashHeadMixin:
     dense_reason: str | None
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-        from flashhead_edge.runtimes.vllm.head_method import install
         from flashhead_edge.runtimes.vllm.settings import DISABLED, read_settings
 
         # First: what is wrong with the files is said before memory is taken.
         settings = read_settings(vllm_config.model_config)
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
-        self.dense_reason = DISABLED if settings is None else install(self, settings, vllm_config.model_config)
+        if settings is None:
+            self.dense_reason = DISABLED
+        else:
+            from flashhead_edge.runtimes.vllm.head_method import install
+
+            self.dense_reason = install(self, settings, vllm_config.model_config)
 
     def compute_logits(self, hidden_states: Any, *arguments: Any, **options: Any) -> Any:
         """As the standard class; rows of a model that is dense for good are counted here."""

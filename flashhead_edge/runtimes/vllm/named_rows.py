@@ -1,7 +1,7 @@
 """Which rows of a step belong to requests that name tokens: a grammar, a bias, allowed ids, wanted log-probabilities.
 
-Such a request compares tokens that the two-stage head may not have opened, so its rows are scored by the dense head. What
-requests ask for comes from the scheduler's output, which every runner of vLLM (0.14 to 0.33) gets at each step.
+Such a request compares tokens that the two-stage head may not have opened, so its rows are scored by the dense head.
+What requests ask for comes from the scheduler's output, which every runner of vLLM (0.14 to 0.33) gets at each step.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class NamedRows:
         batch = getattr(self._runner, "input_batch", None)
         if batch is None:  # the second runner keeps none between its calls
             return range(num_rows)
-        drafts, rows, place = self._step.scheduled_spec_decode_tokens, [], 0
+        drafts = self._step.scheduled_spec_decode_tokens
+        rows: list[int] = []
+        place = 0
         for request in batch.req_ids:
             after = place + 1 + len(drafts.get(request, ()))
             if request in self._requests:

@@ -52,9 +52,9 @@ def _clash(foreign: list[str]) -> str | None:
     if not foreign and not _is_loaded(_REFERENCE):
         return None
     return (
-        f"Another plugin, {_REFERENCE}, is installed too, and both answer to the same architectures. It replaces vLLM's "
-        f"sampler, and may break every model that is served. What to do: pip uninstall {_REFERENCE}, or name the plugin "
-        "to use in VLLM_PLUGINS (ours is flashhead_edge)."
+        f"Another plugin, {_REFERENCE}, is installed too, and both answer to the same architectures. It replaces "
+        f"vLLM's sampler, and may break every model that is served. What to do: pip uninstall {_REFERENCE}, or name "
+        "the plugin to use in VLLM_PLUGINS (ours is flashhead_edge)."
         + (f" It was first to register {', '.join(foreign)}." if foreign else "")
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flashhead_edge.bundle import hash_file
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
@@ -22,6 +23,8 @@ PROBES_KEY = "n_probes"
 SPECIAL_IDS_KEY = "flash_head_special_token_ids"
 MAX_ROWS_KEY = "flash_head_max_rows"
 INDEX_FILE = "index.safetensors"
+#: SHA-256 of the index, in hexadecimal; folders of other makers have none.
+SHA256_KEY = "flash_head_index_sha256"
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,11 @@ def _read_index(folder: Path, config: Any) -> tuple[HeadIndex, bool]:
     from flashhead_edge.index.storage import load_index
     from flashhead_edge.runtimes.vllm.reference_cache import CACHE_FILE, load_reference_cache
 
+    sha256 = getattr(config, SHA256_KEY, None)
     if (folder / INDEX_FILE).is_file():
+        _check_hash(folder / INDEX_FILE, sha256)
         return load_index(folder / INDEX_FILE), True
-    if (folder / CACHE_FILE).is_file():
+    if (folder / CACHE_FILE).is_file() and sha256 is None:
         return load_reference_cache(folder / CACHE_FILE, _special_ids(config)), False
     raise BundleError(
         "The index is missing from the model's folder.",
@@ -123,6 +128,17 @@ def _special_ids(config: Any) -> list[int]:
     if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
         raise OptionError(f"{SPECIAL_IDS_KEY} in config.json holds no ids.", found=ascii(value)[:80])
     return ids
+
+
+def _check_hash(path: Path, expected: str | None) -> None:
+    """An index that was changed, or put there from another model, need not look damaged."""
+    if expected is not None and (found := hash_file(path).sha256) != expected:
+        raise BundleError(
+            f"{path.name} is not the file that was published with this config.json.",
+            found=f"sha256 {found[:16]}...",
+            expected=f"sha256 {ascii(expected)[1:17]}...",
+            hint="copy the folder again, or publish the model again",
+        )
 
 
 def _check_model(index: HeadIndex, model_config: Any) -> None:

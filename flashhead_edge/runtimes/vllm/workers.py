@@ -1,7 +1,7 @@
 """Workers of vLLM that tell the head which rows of a step name tokens: the standard worker of each device, extended.
 
-vLLM takes a worker by name (``worker_cls``), per engine, so the workers of other models are other classes. Each class is
-made when it is asked for.
+vLLM takes a worker by name (``worker_cls``), per engine, so those of other models are other classes. Each class is made
+when it is asked for.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 PROMPTS = [
@@ -23,9 +24,9 @@ SCHEMA = {
 }
 
 
-def batches() -> dict[str, Any]:
-    """Greedy texts, 1 to 8 at a time."""
-    return {f"batch {size}": {"prompts": PROMPTS[:size], "sampling": GREEDY} for size in range(1, 9)}
+def batches(sizes: Iterable[int] = range(1, 9)) -> dict[str, Any]:
+    """Greedy texts, so many at a time."""
+    return {f"batch {size}": {"prompts": PROMPTS[:size], "sampling": GREEDY} for size in sizes}
 
 
 def unconstrained(allowed: list[int]) -> dict[str, Any]:
@@ -77,3 +78,15 @@ def naming(allowed: list[int]) -> dict[str, Any]:
             ],
         },
     }
+
+
+def shortened(cases: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """The same with shorter texts, for large models; those that end by themselves stay as they are."""
+
+    def short(sampling: Any) -> Any:
+        if isinstance(sampling, list):
+            return [short(each) for each in sampling]
+        ends = "structured" in sampling or "min_tokens" in sampling
+        return sampling if ends else sampling | {"max_tokens": tokens}
+
+    return {name: case | {"sampling": short(case["sampling"])} for name, case in cases.items()}
