@@ -85,7 +85,7 @@ def fill_closed(
     ceiling = (best_logits - best_logits.abs().clamp(min=1) * activation[2]).unsqueeze(1)
     estimates = torch.minimum(activate(products, activation), ceiling)
     estimates = estimates.where(products != -torch.inf, -torch.inf)
-    # One look-up for all columns: what each cluster's get, plus infinity for those that stay, and what is no token gets.
+    # One look-up for all columns: what each cluster's get, infinity for those that stay, -inf where no token is.
     stays = torch.inf
     table = logits.new_full((len(logits), num_clusters + 2), stays)
     table[:, 1:-1] = estimates.where(is_open == 0, stays)
@@ -128,7 +128,7 @@ def _opened(
     table = rows.reshape(-1, rows.shape[-1])
     chosen = slots if rows.ndim == 3 else ids.clamp(min=0)
     # State by state: gathered rows of a whole batch could be larger than the table.
-    if rounded and table.dtype == states.dtype:  # widening all rows takes longer
+    if rounded and table.dtype == states.dtype:  # to widen all rows takes longer
         products = torch.stack([torch.mv(table[row], state) for row, state in zip(chosen, states, strict=True)]).float()
     else:
         products = torch.stack([table[row].float() @ state.float() for row, state in zip(chosen, states, strict=True)])

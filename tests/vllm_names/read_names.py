@@ -36,7 +36,10 @@ METHODS = {
     f"{_REGISTRY}:_LazyRegisteredModel": ("load_model_cls",),
     f"{_PROCESSOR}:LogitsProcessor": ("forward", "_get_logits", "_apply_head", "get_top_tokens", "get_top_k_tokens"),
     "vllm.config.model:ModelConfig": ("get_vocab_size", "get_hidden_size"),
-    "vllm.v1.worker.gpu.structured_outputs:StructuredOutputsWorker": ("apply_grammar_bitmask",),
+    "vllm.v1.worker.cpu_worker:CPUWorker": ("load_model",),
+    "vllm.v1.worker.gpu_worker:Worker": ("load_model",),
+    "vllm.v1.worker.xpu_worker:XPUWorker": ("load_model",),
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner": ("get_model", "execute_model"),
 }
 #: Attributes that we read, by class: annotated in its body, assigned to ``self``, or properties.
 ATTRIBUTES = {
@@ -45,6 +48,25 @@ ATTRIBUTES = {
     f"{_REGISTRY}:_ModelRegistry": ("models",),
     f"{_REGISTRY}:_LazyRegisteredModel": ("module_name",),
     "vllm.config.model:ModelConfig": ("model", "revision", "dtype", "hf_config", "head_dtype"),
+    "vllm.config.parallel:ParallelConfig": ("worker_cls",),
+    "vllm.config.speculative:SpeculativeConfig": ("target_model_config",),
+    "vllm.v1.core.sched.output:SchedulerOutput": (
+        "finished_req_ids",
+        "scheduled_new_reqs",
+        "num_scheduled_tokens",
+        "scheduled_spec_decode_tokens",
+    ),
+    "vllm.v1.core.sched.output:NewRequestData": ("req_id", "sampling_params"),
+    "vllm.sampling_params:SamplingParams": (
+        "structured_outputs",
+        "logit_bias",
+        "allowed_token_ids",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+    ),
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner": ("input_batch",),
+    "vllm.v1.worker.gpu_input_batch:InputBatch": ("req_ids",),
 }
 #: Calls whose order we count on, by function.
 CALLS: dict[str, tuple[str, ...]] = {
@@ -82,26 +104,33 @@ class Wheel:
         return self._trees[module]
 
     def find(self, place: str) -> ast.AST | None:
-        """The definition at "module:Class.method", followed through imports between vLLM's modules."""
+        """The definition at "module:Class.method", followed through imports between vLLM's modules and base classes."""
+        return self._locate(place)[0]
+
+    def _locate(self, place: str) -> tuple[ast.AST | None, str]:
+        """The definition, and the module that it is in."""
         module, _, path = place.partition(":")
         node: ast.AST | None = self.tree(module)
         for name in path.split("."):
-            if node is None:
-                return None
-            found = _member(node, name)
+            found = None if node is None else _member(node, name)
             if isinstance(node, ast.Module):
-                found = self._follow(found, node, module, name)
+                found, module = self._followed(found, node, module, name)
+            elif found is None and isinstance(node, ast.ClassDef):
+                bases = (self._locate(f"{module}:{ast.unparse(base)}.{name}") for base in node.bases)
+                found, module = next((pair for pair in bases if pair[0] is not None), (None, module))
             node = found
-        return node
+        return node, module
 
-    def _follow(self, found: ast.AST | None, node: ast.Module, module: str, name: str) -> ast.AST | None:
+    def _followed(self, found: ast.AST | None, node: ast.Module, module: str, name: str) -> tuple[ast.AST | None, str]:
         """The definition behind an import, or behind one of all names of another module."""
         if isinstance(found, ast.ImportFrom):
             original = next(alias.name for alias in found.names if name in (alias.asname, alias.name))
-            return self.find(f"{_absolute(found, module, self)}:{original}")
-        everything = [part for part in node.body if isinstance(part, ast.ImportFrom) and part.names[0].name == "*"]
-        places = [f"{_absolute(part, module, self)}:{name}" for part in everything if found is None]
-        return next((there for there in map(self.find, places) if there is not None), found)
+            return self._locate(f"{_absolute(found, module, self)}:{original}")
+        if found is None:
+            everything = [part for part in node.body if isinstance(part, ast.ImportFrom) and part.names[0].name == "*"]
+            pairs = (self._locate(f"{_absolute(part, module, self)}:{name}") for part in everything)
+            return next((pair for pair in pairs if pair[0] is not None), (None, module))
+        return found, module
 
     def is_package(self, module: str) -> bool:
         """Whether a module is a folder."""
@@ -126,6 +155,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _member(node: ast.AST, name: str) -> ast.AST | None:
+    """What a module or class defines or imports under a name."""
     for statement in _statements(getattr(node, "body", [])):
         if getattr(statement, "name", None) == name:
             return statement

@@ -99,6 +99,11 @@ def test_methods_that_are_called_are_there(names):
     )
     assert methods["vllm.model_executor.models.registry:_LazyRegisteredModel"]["load_model_cls"] == "self"
     assert set(methods["vllm.config.model:ModelConfig"].values()) == {"self"}
+    for worker in ("cpu_worker:CPUWorker", "gpu_worker:Worker", "xpu_worker:XPUWorker"):
+        assert methods[f"vllm.v1.worker.{worker}"]["load_model"].startswith("self")
+    runner = methods["vllm.v1.worker.gpu_model_runner:GPUModelRunner"]
+    assert runner["get_model"] == "self"
+    assert runner["execute_model"].startswith("self, scheduler_output")
     assert names["imports"]["vllm.distributed:tensor_model_parallel_all_gather"] == "input_, dim="
 
 
