@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 TEXTS = Path(__file__).with_name("texts")
 FILE = RESULTS / "vllm-speed.json"
 #: Tokens of a prompt; of a text.
-_PROMPT, _TOKENS = 32, 32
+_PROMPT, _TOKENS = 32, 24
+#: Greatest batch of the torch path, which is far beyond what it is used for.
+_TORCH_BATCH = 4
 #: What every engine runs under: no network, in one process, and cache enough for the largest batch.
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -45,15 +48,16 @@ class Engine:
     Args:
         name: One of the engines' names.
         model: Name of the model.
+        sampling: Settings of every request, for ``SamplingParams``.
         threshold: Whether the row threshold holds; without it all steps take the two-stage head.
     """
 
-    def __init__(self, name: str, model: str, *, threshold: bool) -> None:
+    def __init__(self, name: str, model: str, sampling: dict[str, Any], *, threshold: bool) -> None:
         folder = WORK / f"{model}-{'bf16' if name == DENSE else 'published'}"
         options: dict[str, Any] = {"enforce_eager": True, "max_model_len": 512, "dtype": "bfloat16", "seed": 0}
         if name != DENSE and not threshold:
             options["hf_overrides"] = {"flash_head_max_rows": 1 << 20}
-        job = {"model": str(folder), "options": options, "sampling": {"temperature": 0}}
+        job = {"model": str(folder), "options": options, "sampling": sampling}
         environment = {**os.environ, **_ENVIRONMENT, "FLASHHEAD_EDGE_NATIVE": "0" if name == TORCH else "1"}
         self.name = name
         self._process = subprocess.Popen(
@@ -92,19 +96,30 @@ def main() -> None:
     """Measure one model and write its part of the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="gemma3-270m")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which no further round begins")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--engines", nargs="+", default=[DENSE, NATIVE, TORCH])
+    parser.add_argument("--sampling", type=json.loads, default={"temperature": 0}, help="SamplingParams, as JSON")
     parser.add_argument("--threshold", action="store_true", help="let the row threshold hold")
     parser.add_argument("--output", type=Path, default=FILE)
     arguments = parser.parse_args()
-    engines = [Engine(name, arguments.model, threshold=arguments.threshold) for name in arguments.engines]
+    began = time.monotonic()
+    engines = [
+        Engine(name, arguments.model, arguments.sampling, threshold=arguments.threshold) for name in arguments.engines
+    ]
     prompts = read_prompts(WORK / f"{arguments.model}-bf16", max(arguments.batches))
     turns: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    rounds = 0
     for number in range(1 + arguments.rounds):
+        if number > 1 and time.monotonic() - began > arguments.limit:
+            break
+        rounds = number
         for batch in arguments.batches:
             order = engines if number % 2 else engines[::-1]
             for engine in order:
+                if engine.name == TORCH and batch > _TORCH_BATCH:
+                    continue
                 turn = engine.turn(prompts[:batch], _TOKENS)
                 if number:  # the first round warms up
                     turns.setdefault((engine.name, batch), []).append(turn)
@@ -112,9 +127,11 @@ def main() -> None:
         engine.stop()
     report = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
     report["machine"] = host_facts().as_dict()
-    report.setdefault("models", {})[arguments.model] = {
+    greedy = arguments.sampling == {"temperature": 0}
+    report.setdefault("models", {})[arguments.model + ("" if greedy else ", sampled")] = {
+        "sampling": arguments.sampling,
         "vllm": engines[0].facts["vllm"],
-        "rounds": arguments.rounds,
+        "rounds": rounds,
         "prompt_tokens": _PROMPT,
         "new_tokens": _TOKENS,
         "row_threshold": arguments.threshold,
@@ -122,6 +139,7 @@ def main() -> None:
             summary(name, batch, turns[name, batch], turns[DENSE, batch])
             for batch in arguments.batches
             for name in arguments.engines
+            if (name, batch) in turns
         ],
     }
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -145,4 +145,4 @@ def _read(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
             expected=f"0 to {len(rows) - 1}",
         )
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1), clusters.astype(np.int64)
+    return rows / np.where(lengths > 0, lengths, np.float32(1)).astype(np.float32), clusters.astype(np.int64)
