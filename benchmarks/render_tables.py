@@ -270,13 +270,24 @@ def vllm_speed() -> str:
     for name, model in report["models"].items():
         parts.append(
             f"{name}, vLLM {model['vllm']}, bfloat16, {report['machine']['logical_cores']} cores of "
-            f"{report['machine']['cpu_model']}, {json.dumps(model['sampling'])}; medians over {model['rounds']} rounds."
+            f"{report['machine']['cpu_model']}, {json.dumps(model['sampling'])}; medians of rounds in turn."
         )
-        head = ("head", "batch", "tokens/s", "against dense", "min to max", "step, ms", "head, ms", "sampler, ms")
+        head = (
+            "head",
+            "batch",
+            "rounds",
+            "tokens/s",
+            "against dense",
+            "min to max",
+            "step, ms",
+            "head, ms",
+            "sampler, ms",
+        )
         rows = [
             (
                 row["head"],
                 str(row["batch"]),
+                str(row["rounds"]),
                 f"{row['tokens_per_second_p50']:.1f}",
                 f"{row['ratio_p50']:.2f}",
                 f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}",

@@ -25,6 +25,7 @@ from benchmarks.models import RESULTS, WORK
 from flashhead_edge.platforms.host import host_facts
 
 DENSE, NATIVE, TORCH = "dense", "two-stage, native library", "two-stage, torch only"
+ENGINES = (DENSE, NATIVE, TORCH)
 BATCHES = (1, 2, 4, 8, 16, 32)
 TEXTS = Path(__file__).with_name("texts")
 FILE = RESULTS / "vllm-speed.json"
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--limit", type=float, default=300, help="seconds after which no further round begins")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
-    parser.add_argument("--engines", nargs="+", default=[DENSE, NATIVE, TORCH])
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES))
     parser.add_argument("--sampling", type=json.loads, default={"temperature": 0}, help="SamplingParams, as JSON")
     parser.add_argument("--threshold", action="store_true", help="let the row threshold hold")
     parser.add_argument("--output", type=Path, default=FILE)
@@ -128,19 +129,20 @@ def main() -> None:
     report = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
     report["machine"] = host_facts().as_dict()
     greedy = arguments.sampling == {"temperature": 0}
-    report.setdefault("models", {})[arguments.model + ("" if greedy else ", sampled")] = {
+    models = report.setdefault("models", {})
+    name = arguments.model + ("" if greedy else ", sampled")
+    rows = [
+        summary(engine, batch, turns[engine, batch], turns[DENSE, batch]) | {"rounds": rounds}
+        for engine, batch in sorted(turns, key=lambda place: (place[1], ENGINES.index(place[0])))
+    ]
+    kept = [row for row in models.get(name, {}).get("rows", []) if row["batch"] not in arguments.batches]
+    models[name] = {
         "sampling": arguments.sampling,
         "vllm": engines[0].facts["vllm"],
-        "rounds": rounds,
         "prompt_tokens": _PROMPT,
         "new_tokens": _TOKENS,
         "row_threshold": arguments.threshold,
-        "rows": [
-            summary(name, batch, turns[name, batch], turns[DENSE, batch])
-            for batch in arguments.batches
-            for name in arguments.engines
-            if (name, batch) in turns
-        ],
+        "rows": sorted(kept + rows, key=lambda row: row["batch"]),
     }
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -150,7 +152,7 @@ def summary(name: str, batch: int, turns: list[dict[str, Any]], dense: list[dict
     steps = _TOKENS
 
     def middle(key: str) -> float:
-        return round(1e3 * statistics.median(turn[key] / steps for turn in turns), 3)
+        return round(1e3 * float(statistics.median(turn[key] / steps for turn in turns)), 3)
 
     ratios = sorted(other["seconds"] / turn["seconds"] for turn, other in zip(turns, dense, strict=True))
     pairs = [
