@@ -69,7 +69,10 @@ class Engine:
             text=True,
             env=environment,
         )
-        self.facts = self._read()
+
+    def wait(self) -> dict[str, Any]:
+        """Until the engine is loaded; what it says of itself."""
+        return self._read()
 
     def turn(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """Generate."""
@@ -109,6 +112,7 @@ def main() -> None:
     engines = [
         Engine(name, arguments.model, arguments.sampling, threshold=arguments.threshold) for name in arguments.engines
     ]
+    (version,) = {engine.wait()["vllm"] for engine in engines}
     prompts = read_prompts(WORK / f"{arguments.model}-bf16", max(arguments.batches))
     turns: dict[tuple[str, int], list[dict[str, Any]]] = {}
     rounds = 0
@@ -138,7 +142,7 @@ def main() -> None:
     kept = [row for row in models.get(name, {}).get("rows", []) if row["batch"] not in arguments.batches]
     models[name] = {
         "sampling": arguments.sampling,
-        "vllm": engines[0].facts["vllm"],
+        "vllm": version,
         "prompt_tokens": _PROMPT,
         "new_tokens": _TOKENS,
         "row_threshold": arguments.threshold,
