@@ -49,7 +49,7 @@ int Guard(Work work) {
 
 using namespace flashhead;  // NOLINT: the file's own namespace, around C functions
 
-FLASHHEAD_EXPORT int flashhead_abi() { return 1; }
+FLASHHEAD_EXPORT int flashhead_abi() { return 2; }
 
 FLASHHEAD_EXPORT const char* flashhead_kernels() { return CurrentKernels()->name; }
 

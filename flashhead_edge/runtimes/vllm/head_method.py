@@ -17,7 +17,7 @@ from flashhead_edge.errors import BundleError
 from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
 from flashhead_edge.runtimes.vllm.head_access import head_of
 from flashhead_edge.runtimes.vllm.settings import HeadSettings
-from flashhead_edge.runtimes.vllm.shard import HeadShard, build_shard
+from flashhead_edge.runtimes.vllm.shard import MAX_ROWS, HeadShard, build_shard
 
 #: Methods whose module has the rows as they are; the second is what quantized models give a head that they leave out.
 _WITH_ROWS = (UnquantizedEmbeddingMethod, UnquantizedLinearMethod)
@@ -83,8 +83,8 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
     ) -> torch.Tensor:
         """Logits in two stages but for the rows that name tokens, [N, W]."""
         shard = self._open(layer)
-        logits, best, probes, products = shard.candidates(x)
-        logits = shard.fill(logits, _best_of_all(best), probes, products)
+        scored = shard.score(x)
+        logits = shard.fill(scored, _best_of_all(scored.best))
         DENSE_PATH.two_stage_rows += len(x) - len(named)
         if named:
             DENSE_PATH.take(_NAMED, len(named))
@@ -96,8 +96,9 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         """Why this call goes to the dense head, or None; judged by shapes and types only, never by values."""
         if x.ndim != 2:
             return f"hidden states have {x.ndim} dimensions instead of 2"
-        if len(x) > self.settings.max_rows:
-            return f"a step had more than {self.settings.max_rows} rows"
+        max_rows = self.settings.max_rows or MAX_ROWS[self._open(layer).path]
+        if len(x) > max_rows:
+            return f"a step had more than {max_rows} rows"
         if bias is not getattr(layer, "bias", None):
             return "the logits were asked for with another bias than the head's own"
         if self.adapters:
@@ -106,7 +107,7 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
 
     def _open(self, layer: torch.nn.Module) -> HeadShard:
         """The tables for the weight that the module has now; a reloaded model has another one."""
-        if self._shard is None or self._shard.head.rows is not layer.weight:
+        if self._shard is None or self._shard.rows is not layer.weight:
             part = layer.shard_indices
             first, after = part.org_vocab_start_index, part.org_vocab_end_index
             if layer.org_vocab_size != self.settings.index.vocab_size:
@@ -117,7 +118,13 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
                 )
             bias = getattr(layer, "bias", None)
             self._shard = build_shard(
-                self.settings.index, layer.weight, bias, first, after - first, self.settings.num_probes
+                self.settings.index,
+                layer.weight,
+                bias,
+                first,
+                after - first,
+                self.settings.num_probes,
+                scale_centroids=self.settings.scale_centroids,
             )
         return self._shard
 
