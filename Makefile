@@ -53,7 +53,7 @@ $(SMOLLM2): $(INSTALLED)
 	@touch $@
 
 # Beside the others: vLLM pins what it needs. The older vLLM lies in a folder that only PYTHONPATH adds.
-$(VLLM)/.installed: pyproject.toml constraints.txt $(wildcard tests/vllm/requirements*.txt)
+$(VLLM)/.installed: pyproject.toml constraints.txt $(wildcard tests/vllm/requirements*.txt native/*)
 	@$(VLLM)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VLLM)
 	@echo "installing torch, two versions of vLLM and the package into $(VLLM) (a few minutes the first time)"
 	@$(VLLM_PIP) -c constraints.txt torch

@@ -22,7 +22,7 @@ from benchmarks.models import MODELS, RESULTS
 from benchmarks.vllm_models import published_folder, standard_folder
 from flashhead_edge.platforms.host import host_facts
 
-NEW_TOKENS = 24
+NEW_TOKENS = 22
 BATCH = 8
 #: Of each of the first eight texts, with all clusters opened: what is left is rounding.
 ALL_OPENED_TOKENS = 8
@@ -97,7 +97,7 @@ def accepted_drafts(name: str, prompts: list[str], method: str) -> dict[str, flo
     for head, folder in (("dense", standard_folder(name)), ("two_stage", published_folder(name))):
         draft = {"model": str(folder)} if method == "draft_model" else {"prompt_lookup_max": 3, "prompt_lookup_min": 1}
         engine = start(folder, speculative_config={"method": method, "num_speculative_tokens": DRAFTS} | draft)
-        texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": 2 * NEW_TOKENS})
+        texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": NEW_TOKENS})
         counted = {
             metric.name.rpartition("_num_")[2]: metric.value for metric in engine.get_metrics() if "spec" in metric.name
         }

@@ -64,7 +64,7 @@ def test_named_tokens_are_exact_at_the_published_probes(outputs, method):
 def test_drafts_are_accepted(outputs):
     for name in ("dense", "all opened", "default"):
         counted = outputs.engines[f"draft_model: {name}"]["speculation"]
-        assert counted["accepted"] > 0.3 * counted["drafted"]
+        assert counted["accepted"] > 0.15 * counted["drafted"]
 
 
 @pytest.mark.parametrize("method", ["draft_model", "eagle"])

@@ -115,7 +115,7 @@ def attach(runner: Any) -> None:
 
 
 def _watch_adapters(layer: Any, slots: set[int]) -> None:
-    """Keep the slots whose LoRA adapter changes the head."""
+    """Keep the slots whose LoRA adapter changes the head; those of vLLM's warm-up are zero and change nothing."""
     set_lora, reset_lora = layer.set_lora, layer.reset_lora
 
     @functools.wraps(reset_lora)
@@ -124,8 +124,9 @@ def _watch_adapters(layer: Any, slots: set[int]) -> None:
         reset_lora(index)
 
     @functools.wraps(set_lora)
-    def change(index: int, *arguments: Any, **options: Any) -> None:
-        set_lora(index, *arguments, **options)  # resets the slot first
-        slots.add(index)
+    def change(index: int, lora_a: Any, lora_b: Any, **options: Any) -> None:
+        set_lora(index, lora_a, lora_b, **options)  # resets the slot first
+        if lora_b.any():
+            slots.add(index)
 
     layer.reset_lora, layer.set_lora = reset, change

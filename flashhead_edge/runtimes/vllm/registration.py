@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import os
 from importlib import metadata
 
@@ -44,7 +45,9 @@ def register_architectures() -> None:
 
 @functools.cache
 def _warn_once(warning: str) -> None:
-    _logger.warning("%s", warning)
+    """Warn in the process that was started; vLLM registers in each of its own processes too."""
+    if multiprocessing.parent_process() is None:
+        _logger.warning("%s", warning)
 
 
 def _clash(foreign: list[str]) -> str | None:

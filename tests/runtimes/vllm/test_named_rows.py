@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from flashhead_edge.runtimes.vllm.named_rows import NamedRows, attach, names_tokens
@@ -144,8 +145,10 @@ def test_attach_leaves_a_model_without_two_stages_alone():
 def test_adapters_on_the_head_are_watched():
     method, layer = Method(), AdapterLayer()
     attach(Runner(method, layer))
-    layer.set_lora(2, lora_a=None, lora_b=None)
+    layer.set_lora(1, np.ones(3), np.zeros(3))  # as in vLLM's warm-up
+    assert method.adapters == set()
+    layer.set_lora(2, np.ones(3), lora_b=np.array([0.0, 0.5]))
     assert method.adapters == {2}
     layer.reset_lora(2)
     assert method.adapters == set()
-    assert layer.calls == [("reset", 2), ("set", 2), ("reset", 2)]
+    assert layer.calls == [("reset", 1), ("set", 1), ("reset", 2), ("set", 2), ("reset", 2)]
