@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--threshold", action="store_true", help="let the row threshold hold")
     parser.add_argument("--output", type=Path, default=FILE)
     arguments = parser.parse_args()
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     engines = [
         Engine(name, arguments.model, arguments.sampling, threshold=arguments.threshold) for name in arguments.engines
     ]
@@ -136,7 +136,8 @@ def main() -> None:
     models = report.setdefault("models", {})
     name = arguments.model + ("" if greedy else ", sampled")
     rows = [
-        summary(engine, batch, turns[engine, batch], turns[DENSE, batch]) | {"rounds": rounds}
+        summary(engine, batch, turns[engine, batch], turns[DENSE, batch])
+        | {"rounds": rounds, "load_average_before": round(load, 2)}
         for engine, batch in sorted(turns, key=lambda place: (place[1], ENGINES.index(place[0])))
     ]
     kept = [row for row in models.get(name, {}).get("rows", []) if row["batch"] not in arguments.batches]
