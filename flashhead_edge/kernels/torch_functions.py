@@ -129,9 +129,11 @@ def _opened(
     chosen = slots if rows.ndim == 3 else ids.clamp(min=0)
     # State by state: gathered rows of a whole batch could be larger than the table.
     if rounded and table.dtype == states.dtype:  # to widen all rows takes longer
-        products = torch.stack([torch.mv(table[row], state) for row, state in zip(chosen, states, strict=True)]).float()
+        pairs = zip(chosen, states, strict=True)
+        products = torch.stack([torch.mv(table.index_select(0, row), state) for row, state in pairs]).float()
     else:
-        products = torch.stack([table[row].float() @ state.float() for row, state in zip(chosen, states, strict=True)])
+        pairs = zip(chosen, states.float(), strict=True)
+        products = torch.stack([table.index_select(0, row).float() @ state for row, state in pairs])
     if row_scales is not None:
         products = products * row_scales.flatten()[chosen]
     if row_bias is not None:

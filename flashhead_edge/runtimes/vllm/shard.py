@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Bits of stage 1.
 _BITS = 8
 #: Rows of a step up to which two stages are not slower than the dense head, by what runs them (docs/vllm.md, Speed).
-MAX_ROWS = {"native": 64, "torch": 1, "triton": 32}
+MAX_ROWS = {"native": 64, "torch": 2, "triton": 32}
 
 
 class HeadShard(Protocol):
