@@ -6,6 +6,8 @@ plain torch.
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from flashhead_edge.index.head_index import HeadIndex
     from flashhead_edge.native.full_logits import Candidates, FullLogits
 
+_logger = logging.getLogger("vllm.flashhead_edge")
 #: Bits of stage 1.
 _BITS = 8
 #: Rows of a step up to which two stages are not slower than the dense head, by what runs them (docs/vllm.md, Speed).
@@ -199,5 +202,17 @@ def build_shard(
         from flashhead_edge.native.full_logits import FullLogits
 
         return NativeShard(rows, FullLogits(head, columns, quantized, offset, probes))
+    if rows.device.type == "cpu":
+        _say_slow(native.unavailable_because())
     # Of the same codes, so that it opens the same clusters.
     return OperatorShard(head, columns, place(codes.dequantize()), bias, offset, probes, "torch")
+
+
+@functools.cache
+def _say_slow(reason: str | None) -> None:
+    _logger.warning(
+        "Plain torch runs the two-stage head, by default up to %d rows of a step, because the native library cannot be "
+        "used: %s. What to do: install flashhead-edge where a C++ compiler is.",
+        MAX_ROWS["torch"],
+        reason,
+    )

@@ -11,7 +11,7 @@ from flashhead_edge import native
 from flashhead_edge.kernels import torch_functions
 from flashhead_edge.kernels.head_tensors import HeadTensors, activation_values
 from flashhead_edge.quantize import quantize_rows
-from flashhead_edge.runtimes.vllm.shard import MAX_ROWS, build_shard
+from flashhead_edge.runtimes.vllm.shard import MAX_ROWS, _say_slow, build_shard
 from tests.tiny_heads import random_head, random_index, random_states
 
 VOCAB, HIDDEN, SIZE, PROBES = 149, 40, 6, 5
@@ -126,6 +126,15 @@ def test_what_the_operators_run_waits_for_no_device_either(count):
 def test_the_weight_is_not_copied():
     shard, _, rows = shard_of(torch.bfloat16)
     assert shard.rows is rows
+
+
+@pytest.mark.usefixtures("without_library")
+def test_plain_torch_on_a_cpu_is_said_once(caplog):
+    _say_slow.cache_clear()
+    shard_of(torch.float32)
+    shard_of(torch.float32)
+    (record,) = caplog.records
+    assert "FLASHHEAD_EDGE_NATIVE is 0" in record.getMessage()
 
 
 def test_every_path_has_a_threshold():
