@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import RESULTS, WORK
+from benchmarks.models import MODELS, RESULTS, WORK
+from benchmarks.vllm_models import published_folder, standard_folder
 from flashhead_edge.platforms.host import host_facts
 
 DENSE, NATIVE, TORCH = "dense", "two-stage, native library", "two-stage, torch only"
@@ -54,7 +55,7 @@ class Engine:
     """
 
     def __init__(self, name: str, model: str, sampling: dict[str, Any], *, threshold: bool) -> None:
-        folder = WORK / f"{model}-{'bf16' if name == DENSE else 'published'}"
+        folder = standard_folder(model) if name == DENSE else published_folder(model)
         options: dict[str, Any] = {"enforce_eager": True, "max_model_len": 512, "dtype": "bfloat16", "seed": 0}
         if name != DENSE and not threshold:
             options["hf_overrides"] = {"flash_head_max_rows": 1 << 20}
@@ -99,7 +100,7 @@ class Engine:
 def main() -> None:
     """Measure one model and write its part of the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="gemma3-270m")
+    parser.add_argument("--model", default="gemma3-270m", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--limit", type=float, default=300, help="seconds after which no further round begins")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
@@ -113,7 +114,7 @@ def main() -> None:
         Engine(name, arguments.model, arguments.sampling, threshold=arguments.threshold) for name in arguments.engines
     ]
     (version,) = {engine.wait()["vllm"] for engine in engines}
-    prompts = read_prompts(WORK / f"{arguments.model}-bf16", max(arguments.batches))
+    prompts = read_prompts(standard_folder(arguments.model), max(arguments.batches))
     turns: dict[tuple[str, int], list[dict[str, Any]]] = {}
     rounds = 0
     for number in range(1 + arguments.rounds):
