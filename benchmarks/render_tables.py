@@ -291,6 +291,44 @@ def context_candidates() -> str:
     return markdown(("model", "context candidates", "missed", "more rows", "ms to score them"), rows)
 
 
+def vllm_speed() -> str:
+    """Decoding speed of vLLM on the CPU with both heads, a table for each model."""
+    report = read("vllm-speed.json")
+    if report is None:
+        return NOT_MEASURED
+    parts = []
+    for name, model in report["models"].items():
+        parts.append(
+            f"{name}, vLLM {model['vllm']}, bfloat16, {report['machine']['logical_cores']} cores of "
+            f"{report['machine']['cpu_model']}, {json.dumps(model['sampling'])}; medians of rounds in turn."
+        )
+        head = (
+            "head",
+            "batch",
+            "rounds",
+            "tokens/s",
+            "against dense",
+            "min to max",
+            "step, ms",
+            "head, ms",
+            "sampler, ms",
+        )
+        rows = [
+            (
+                row["head"],
+                str(row["batch"]),
+                str(row["rounds"]),
+                f"{row['tokens_per_second_p50']:.1f}",
+                f"{row['ratio_p50']:.2f}",
+                f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}",
+                *(f"{row[f'{part}_ms_p50']:.1f}" for part in ("step", "head", "sampler")),
+            )
+            for row in model["rows"]
+        ]
+        parts.append(markdown(head, rows))
+    return "\n\n".join(parts)
+
+
 def read(name: str) -> dict[str, Any] | None:
     """A result, or None where there is none."""
     path = RESULTS / name
@@ -395,6 +433,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "not_predicted": rendered(prediction_tables.not_predicted, "published-speed.json"),
     "scaling": rendered(prediction_tables.scaling, "scaling.json"),
     "scaling_clustering": rendered(prediction_tables.scaling_clustering, "scaling.json"),
+    "vllm_speed": vllm_speed,
 }
 
 

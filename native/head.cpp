@@ -88,7 +88,7 @@ class Run {
     GroupByCluster();
     clock_.End(kSelectClusters);
     const int64_t cluster_bytes = head_.cluster_size * (low_bit_ ? blocks_ * 4 * head_.low_bits
-                                                                 : head_.width * head_.row_bits / 8);
+                                                                 : head_.row_bytes());
     groups_at_once_ = std::max<int64_t>(1, kTaskBytes / cluster_bytes);
     Parallel<&Run::ScoreClusters>(Ceiling(static_cast<int64_t>(scratch_.groups.size()), groups_at_once_));
     if (low_bit_) {
@@ -214,13 +214,27 @@ class Run {
 
   // Clusters lie apart, so the processor's own prefetching starts anew at each of them.
   void Prefetch(int64_t row, int64_t count) {
-    const int64_t row_bytes = low_bit_ ? blocks_ * 4 * head_.low_bits : head_.width * head_.row_bits / 8;
-    const char* from = (low_bit_ ? reinterpret_cast<const char*>(head_.low_codes)
-                                 : static_cast<const char*>(head_.rows)) + row * row_bytes;
-    for (int64_t byte = 0; byte < count * row_bytes; byte += 64) __builtin_prefetch(from + byte);
-    if (!low_bit_) return;
-    from = reinterpret_cast<const char*>(head_.low_scales + row * blocks_);
-    for (int64_t byte = 0; byte < count * blocks_ * 4; byte += 64) __builtin_prefetch(from + byte);
+    if (low_bit_) {
+      const int64_t row_bytes = blocks_ * 4 * head_.low_bits;
+      PrefetchBytes(head_.low_codes + row * row_bytes, count * row_bytes);
+      PrefetchBytes(head_.low_scales + row * blocks_, count * blocks_ * 4);
+    } else if (head_.rows_by_token) {
+      for (int64_t r = row; r < row + count; ++r) {
+        if (head_.token_order[r] >= 0) PrefetchBytes(ExactRow(r), head_.row_bytes());
+      }
+    } else {
+      PrefetchBytes(ExactRow(row), count * head_.row_bytes());
+    }
+  }
+
+  static void PrefetchBytes(const void* from, int64_t count) {
+    for (int64_t byte = 0; byte < count; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
+  }
+
+  // The row of a slot that has a token, where slots have rows of their own or not.
+  const char* ExactRow(int64_t slot) const {
+    return static_cast<const char*>(head_.rows) + (head_.rows_by_token ? head_.token_order[slot] : slot) *
+                                                      head_.row_bytes();
   }
 
   void LowBitRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
@@ -229,12 +243,23 @@ class Run {
   }
 
   void ExactRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
-    if (head_.row_bits == 16) {
-      const auto* rows = static_cast<const uint16_t*>(head_.rows) + row * head_.width;
-      kernels_.rows_f16(rows, count, head_.width, states, state_count, out);
-    } else {
-      const auto* rows = static_cast<const float*>(head_.rows) + row * head_.width;
-      kernels_.rows_f32(rows, count, head_.width, states, state_count, out);
+    if (!head_.rows_by_token) return ExactRun(ExactRow(row), count, states, state_count, out);
+    thread_local std::vector<float*> places;
+    places.assign(out, out + state_count);
+    for (int64_t r = row; r < row + count; ++r) {
+      if (head_.token_order[r] >= 0) ExactRun(ExactRow(r), 1, states, state_count, places.data());
+      for (float*& place : places) ++place;
+    }
+  }
+
+  void ExactRun(const void* rows, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
+    switch (head_.row_type) {
+      case RowType::kFloat32:
+        return kernels_.rows_f32(static_cast<const float*>(rows), count, head_.width, states, state_count, out);
+      case RowType::kFloat16:
+        return kernels_.rows_f16(static_cast<const uint16_t*>(rows), count, head_.width, states, state_count, out);
+      case RowType::kBFloat16:
+        return kernels_.rows_bf16(static_cast<const BFloat16*>(rows), count, head_.width, states, state_count, out);
     }
   }
 
@@ -280,10 +305,8 @@ class Run {
   void Rescore(int64_t task) {
     const int64_t state = task / rescoring_tasks_, begin = task % rescoring_tasks_ * kRescoredAtOnce;
     const int64_t end = std::min(begin + kRescoredAtOnce, head_.rescored);
-    const int64_t row_bytes = head_.width * head_.row_bits / 8;
     for (int64_t i = begin; i < end; ++i) {  // all misses at once, not one after another
-      const char* row = static_cast<const char*>(head_.rows) + RowOf(state, Rescored(state)[i]) * row_bytes;
-      for (int64_t byte = 0; byte < row_bytes; byte += 64) __builtin_prefetch(row + byte);
+      PrefetchBytes(ExactRow(RowOf(state, Rescored(state)[i])), head_.row_bytes());
     }
     for (int64_t i = begin; i < end; ++i) {
       const int64_t place = Rescored(state)[i], row = RowOf(state, place);

@@ -152,7 +152,7 @@ void Kernel::Compute(OrtKernelContext* context) const {
       Checked(Get(context, kCentroidBias), {kFloat}, {head.clusters}, "centroid_bias does not fit"));
   head.selection_offset = static_cast<const float*>(offset.data);
   head.rows = rows.data;
-  head.row_bits = rows.type == kHalf ? 16 : 32;
+  head.row_type = rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32;
   head.token_order = static_cast<const int32_t*>(
       Checked(Get(context, kTokenOrder), {kInt32}, {total, size}, "token_order does not fit"));
   const Tensor bias = Get(context, kRowBias), codes = Get(context, kLowCodes);
