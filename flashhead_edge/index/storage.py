@@ -42,7 +42,7 @@ def save_index(index: HeadIndex, path: Path) -> None:
 
 
 def load_index(path: Path) -> HeadIndex:
-    """Map an index read-only and check that it is one; centroids are read from the disk when they are used.
+    """Map an index and check that it is one; centroids are read from the disk when they are used.
 
     Raises:
         BundleError: The file is damaged, or tokens are missing, doubled or out of range.
@@ -81,7 +81,7 @@ def load_index(path: Path) -> HeadIndex:
 
 def _mapped_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a file in the format of safetensors: the length of a JSON header, the header, the bytes."""
-    data = np.memmap(path, np.uint8, "r")
+    data = np.memmap(path, np.uint8, "c")  # changes stay in memory: torch takes no read-only arrays
     begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
     header = json.loads(data[8:begin].tobytes())
     tensors = {}
