@@ -1,16 +1,18 @@
-"""What the recall monitor costs: the same greedy texts with and without it, in turn, many times over.
+"""What the recall monitor costs: how much longer the steps take at which it checks, and those after them.
 
-A text with the monitor and one without stand side by side in time, and which comes first alternates, so that a change
-in the machine's speed meets both. The median of the pairs' ratios has a 95 % interval, from resampling the pairs.
-Writes ``results/monitor.json``.
+Steps of greedy texts are timed one by one, with a check every 8th step so that there are many. What a check costs is
+the median of what its step and the next (whose caches it has filled with rows) take beyond twice the median step; at N
+steps from check to check it is N times rarer. Writes ``results/monitor.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
+import time
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -22,67 +24,90 @@ from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.monitor import MonitorOptions, RecallMonitor
 from flashhead_edge.platforms.host import host_facts
 
-EVERY = 64
+MEASURED_EVERY, EVERY = 8, 64
 NEW_TOKENS = 256
 RESAMPLINGS = 10_000
+
+
+class TimedDecoder:
+    """A decoder that notes when each step begins, and how many checks came before it.
+
+    Args:
+        decoder: The decoder.
+        monitor: Counts the checks.
+    """
+
+    def __init__(self, decoder: Any, monitor: RecallMonitor) -> None:
+        self._decoder, self._monitor = decoder, monitor
+        self.notes: list[tuple[float, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def step(self, *arguments: Any, **options: Any) -> Any:
+        """As the decoder's."""
+        self.notes.append((time.perf_counter(), self._monitor.recall.checks))
+        return self._decoder.step(*arguments, **options)
 
 
 def main() -> None:
     """Measure every model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--texts", type=int, default=12)
     arguments = parser.parse_args()
     report = {
         "machine": host_facts().as_dict(),
         "every": EVERY,
-        "new_tokens": NEW_TOKENS,
-        "models": [measure(name, arguments.rounds) for name in arguments.models],
+        "models": [measure(name, arguments.texts) for name in arguments.models],
     }
     (RESULTS / "monitor.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report["models"], indent=1))
 
 
-def measure(name: str, rounds: int) -> dict[str, object]:
+def measure(name: str, texts: int) -> dict[str, object]:
     """All figures of one model."""
     bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
-    generator = Generator(bundle, runtime="onnxruntime")
-    monitor = RecallMonitor(MonitorOptions(every=EVERY))
-    generate(generator, PROMPTS[0], None)
-    generate(generator, PROMPTS[0], monitor)
-    ratios = []
+    generator = Generator(bundle, runtime="onnxruntime", monitor=MonitorOptions(every=MEASURED_EVERY))
+    generator.generate(PROMPTS[0], max_new_tokens=NEW_TOKENS)
+    assert generator.monitor is not None
     load = LoadMeter()
-    for number in range(rounds * len(PROMPTS)):
-        prompt = PROMPTS[number % len(PROMPTS)]
-        order = (None, monitor) if number % 2 else (monitor, None)
-        seconds = {used: generate(generator, prompt, used) for used in order}
-        ratios.append(seconds[monitor] / seconds[None])
+    plain: list[float] = []
+    checked: list[float] = []
+    for number in range(texts):
+        timed = TimedDecoder(generator.decoder, generator.monitor)
+        generator.decoder = timed  # type: ignore[assignment]
+        generator.generate(PROMPTS[number % len(PROMPTS)], max_new_tokens=NEW_TOKENS)
+        generator.decoder = timed._decoder
+        some_plain, some_checked = split(timed.notes[1:])  # the first step reads the prompt
+        plain += some_plain
+        checked += some_checked
     other_load = load.other_load()
-    low, high = interval(ratios)
+    step = float(np.median(plain))
+    costs = np.array(checked) - 2 * step
+    medians = np.median(np.random.default_rng(0).choice(costs, (RESAMPLINGS, len(costs))), axis=1)
+    low, high = np.quantile(medians, (0.025, 0.975))
     return {
         "model": name,
-        "pairs": len(ratios),
-        "overhead_p50": statistics.median(ratios) - 1,
-        "overhead_p50_95_percent": [low - 1, high - 1],
-        "checks": monitor.recall.checks,
+        "step_ms_p50": step * 1e3,
+        "check_ms_p50": float(np.median(costs)) * 1e3,
+        "checks": len(checked),
+        "overhead_p50": float(np.median(costs)) / (EVERY * step),
+        "overhead_p50_95_percent": [float(low) / (EVERY * step), float(high) / (EVERY * step)],
         "other_load_cores": other_load,
     }
 
 
-def generate(generator: Generator, prompt: str, monitor: RecallMonitor | None) -> float:
-    """Seconds a token of a text's steps."""
-    generator.monitor = monitor
-    result = generator.generate(prompt, max_new_tokens=NEW_TOKENS)
-    assert result.tokens_per_second is not None
-    return 1 / result.tokens_per_second
+def split(notes: list[tuple[float, int]]) -> tuple[list[float], list[float]]:
+    """Seconds of the steps that have no check before, in or after them; and of each with a check and the next together.
 
-
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """95 % interval of the median, from resampling."""
-    random = np.random.default_rng(0)
-    medians = np.median(random.choice(ratios, (RESAMPLINGS, len(ratios))), axis=1)
-    low, high = np.quantile(medians, (0.025, 0.975))
-    return float(low), float(high)
+    Args:
+        notes: When each step began, and the checks until then.
+    """
+    times = [after[0] - before[0] for before, after in pairwise(notes)]
+    checks = [after[1] > before[1] for before, after in pairwise(notes)]
+    plain = [times[i] for i in range(1, len(times) - 1) if not any(checks[i - 1 : i + 2])]
+    return plain, [times[i] + times[i + 1] for i in range(len(times) - 1) if checks[i]]
 
 
 if __name__ == "__main__":

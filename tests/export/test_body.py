@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,10 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Precision
 
 
 def hidden_states(exported: Exported) -> tuple[np.ndarray, np.ndarray]:
-    """What the body and Transformers make of a prompt and five cached steps, [S, H] each."""
+    """What the body and Transformers, in double precision, make of a prompt and five cached steps, [S, H] each."""
     ids = torch.randint(3, VOCAB, (1, PROMPT + STEPS), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = exported.model.model(input_ids=ids).last_hidden_state[0].numpy()
+        expected = copy.deepcopy(exported.model).double().model(input_ids=ids).last_hidden_state[0].float().numpy()
         embeds = exported.model.get_input_embeddings()(ids).numpy()
         embeds *= getattr(exported.model.config, "embedding_multiplier", 1.0)
     run, cache, found = session(exported.folder / "body.onnx"), empty_cache(exported.info), []
