@@ -377,9 +377,9 @@ def monitor(report: dict[str, Any]) -> str:
     rows = []
     for model in report["models"]:
         low, high = model["overhead_p50_95_percent"]
-        cells = (f"{model['overhead_p50']:.1%}", f"{low:.1%} to {high:.1%}", str(model["pairs"]))
-        rows.append((model["model"], *cells))
-    head = ("model", f"overhead, every {report['every']}th step", "95 % interval", "pairs of texts")
+        cells = (f"{model['check_ms_p50']:.2f}", f"{model['step_ms_p50']:.2f}", f"{model['overhead_p50']:.2%}")
+        rows.append((model["model"], *cells, f"{low:.2%} to {high:.2%}", str(model["checks"])))
+    head = ("model", "ms a check", "ms a step", f"overhead, every {report['every']}th step", "95 % interval", "checks")
     return markdown(head, rows)
 
 
