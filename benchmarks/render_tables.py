@@ -299,8 +299,8 @@ def vllm_speed() -> str:
     parts = []
     for name, model in report["models"].items():
         parts.append(
-            f"{name}, vLLM {model['vllm']}, bfloat16, {report['machine']['logical_cores']} cores of "
-            f"{report['machine']['cpu_model']}, {json.dumps(model['sampling'])}; medians of rounds in turn."
+            f"{name}: vLLM {model['vllm']}, bfloat16, {report['machine']['cpu_model']}, {model['clock']}, "
+            f"{json.dumps(model['sampling'])}; medians of rounds in turn."
         )
         head = (
             "head",

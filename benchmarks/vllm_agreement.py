@@ -2,8 +2,8 @@
 
 Runs in the environment of ``make test-vllm``. vLLM writes texts from the prompts of ``texts/prompts.txt``, greedy and
 drawn at temperature 1, with its dense head; at each decode position the plugin's head scores the same hidden state, at
-the default number of probes. Beside that, whole greedy texts of both heads, and the share of drafts that each accepts.
-Writes ``results/vllm-agreement.json``.
+the default number of probes. Beside that, whole greedy texts of both heads, and the share of drafts that each accepts,
+drafting for itself. Writes ``results/vllm-agreement.json``, after each model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ BATCH = 8
 #: Of each of the first eight texts, with all clusters opened: what is left is rounding.
 ALL_OPENED_TOKENS = 8
 DRAFTS = 3
-METHODS = ("ngram", "draft_model")
 SAMPLING = {"greedy": {"temperature": 0.0}, "drawn": {"temperature": 1.0, "seed": 0}}
 
 
@@ -41,16 +40,21 @@ def main() -> None:
     import torch
     import vllm
 
-    report = {
-        "machine": host_facts().as_dict(),
-        "versions": {"vllm": vllm.__version__, "torch": torch.__version__},
-        "dtype": "bfloat16",
-        "batch": BATCH,
-        "new_tokens": NEW_TOKENS,
-        "models": [measure(name) for name in arguments.models],
-    }
-    (RESULTS / "vllm-agreement.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report["models"], indent=1))
+    path = RESULTS / "vllm-agreement.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else []
+    models = {model["model"]: model for model in earlier}
+    for name in arguments.models:
+        models[name] = measure(name)
+        models[name]["versions"] = {"vllm": vllm.__version__, "torch": torch.__version__}
+        report = {
+            "machine": host_facts().as_dict(),
+            "dtype": "bfloat16",
+            "batch": BATCH,
+            "new_tokens": NEW_TOKENS,
+            "models": [models[known] for known in MODELS if known in models],
+        }
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(models[name], indent=1))
 
 
 def measure(name: str) -> dict[str, object]:
@@ -81,7 +85,7 @@ def measure(name: str) -> dict[str, object]:
     stop(engine)
     if standard != dense_texts["greedy"]:
         raise SystemExit("the dense head in the plugin wrote other texts than vLLM without it")
-    report["accepted_drafts"] = {method: accepted_drafts(name, prompts, method) for method in METHODS}
+    report["accepted_drafts"] = accepted_drafts(name, prompts)
     same = [np.equal(ours, theirs) for ours, theirs in zip(own, standard, strict=True)]
     report["greedy_texts"] = {
         "texts": len(same),
@@ -91,12 +95,12 @@ def measure(name: str) -> dict[str, object]:
     return report
 
 
-def accepted_drafts(name: str, prompts: list[str], method: str) -> dict[str, float]:
+def accepted_drafts(name: str, prompts: list[str]) -> dict[str, float]:
     """Share of drafts accepted, greedily, by the standard model and by the published one; each drafts for itself."""
     shares = {}
     for head, folder in (("dense", standard_folder(name)), ("two_stage", published_folder(name))):
-        draft = {"model": str(folder)} if method == "draft_model" else {"prompt_lookup_max": 3, "prompt_lookup_min": 1}
-        engine = start(folder, speculative_config={"method": method, "num_speculative_tokens": DRAFTS} | draft)
+        draft = {"method": "draft_model", "model": str(folder), "num_speculative_tokens": DRAFTS}
+        engine = start(folder, speculative_config=draft)
         texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": NEW_TOKENS})
         counted = {
             metric.name.rpartition("_num_")[2]: metric.value for metric in engine.get_metrics() if "spec" in metric.name

@@ -2,7 +2,8 @@
 
 Every engine is a process of its own, and only one of them works at a time: at each batch size they generate in turn, so
 that what else the machine does meets them alike. A turn is greedy decoding of as many texts as the batch has, of a
-fixed length; the time until the first tokens is measured and taken off.
+fixed length; the time until the first tokens is measured and taken off. With ``--cpu-time`` engines have one thread
+each, and what is measured is the time that it works: other work on the machine then matters little.
 
 Run with the Python of an environment that has vLLM (docs/vllm.md, Speed)::
 
@@ -51,16 +52,22 @@ class Engine:
         name: One of the engines' names.
         model: Name of the model.
         sampling: Settings of every request, for ``SamplingParams``.
+        compiled: Whether vLLM compiles the body, as it does by default; loading takes longer.
+        cpu_time: Whether seconds are those of one processor that works for one thread, instead of the wall's.
         threshold: Whether the row threshold holds; without it all steps take the two-stage head.
     """
 
-    def __init__(self, name: str, model: str, sampling: dict[str, Any], *, threshold: bool) -> None:
+    def __init__(
+        self, name: str, model: str, sampling: dict[str, Any], *, compiled: bool, cpu_time: bool, threshold: bool
+    ) -> None:
         folder = standard_folder(model) if name == DENSE else published_folder(model)
-        options: dict[str, Any] = {"enforce_eager": True, "max_model_len": 512, "dtype": "bfloat16", "seed": 0}
+        options: dict[str, Any] = {"enforce_eager": not compiled, "max_model_len": 512, "dtype": "bfloat16", "seed": 0}
         if name != DENSE and not threshold:
             options["hf_overrides"] = {"flash_head_max_rows": 1 << 20}
-        job = {"model": str(folder), "options": options, "sampling": sampling}
+        job = {"model": str(folder), "options": options, "sampling": sampling, "cpu_time": cpu_time}
         environment = {**os.environ, **_ENVIRONMENT, "FLASHHEAD_EDGE_NATIVE": "0" if name == TORCH else "1"}
+        if cpu_time:
+            environment |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "0"}
         self.name = name
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.vllm_speed_worker", json.dumps(job)],
@@ -101,49 +108,77 @@ def main() -> None:
     """Measure one model and write its part of the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="gemma3-270m", choices=MODELS)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--limit", type=float, default=300, help="seconds after which no further round begins")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which nothing more begins")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--engines", nargs="+", default=list(ENGINES))
     parser.add_argument("--sampling", type=json.loads, default={"temperature": 0}, help="SamplingParams, as JSON")
+    parser.add_argument("--compiled", action="store_true", help="with a compiled body, as vLLM does by default")
     parser.add_argument("--threshold", action="store_true", help="let the row threshold hold")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="one thread, and the seconds that it works: for a busy machine"
+    )
     parser.add_argument("--output", type=Path, default=FILE)
     arguments = parser.parse_args()
     began, load = time.monotonic(), os.getloadavg()[0]
     engines = [
-        Engine(name, arguments.model, arguments.sampling, threshold=arguments.threshold) for name in arguments.engines
+        Engine(
+            name,
+            arguments.model,
+            arguments.sampling,
+            compiled=arguments.compiled,
+            cpu_time=arguments.cpu_time,
+            threshold=arguments.threshold,
+        )
+        for name in arguments.engines
     ]
     (version,) = {engine.wait()["vllm"] for engine in engines}
     prompts = read_prompts(standard_folder(arguments.model), max(arguments.batches))
-    turns: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    rounds = 0
-    for number in range(1 + arguments.rounds):
-        if number > 1 and time.monotonic() - began > arguments.limit:
+    for batch in arguments.batches:
+        if time.monotonic() - began > arguments.limit:
             break
-        rounds = number
-        for batch in arguments.batches:
-            order = engines if number % 2 else engines[::-1]
-            for engine in order:
-                if engine.name == TORCH and batch > _TORCH_BATCH:
-                    continue
-                turn = engine.turn(prompts[:batch], _TOKENS)
-                if number:  # the first round warms up
-                    turns.setdefault((engine.name, batch), []).append(turn)
+        turns = take_turns(engines, prompts[:batch], arguments.rounds, began + arguments.limit)
+        rows = [
+            summary(engine, batch, own, turns[DENSE]) | {"load_average_before": round(load, 2)}
+            for engine, own in turns.items()
+        ]
+        write(arguments, version, batch, rows)
     for engine in engines:
         engine.stop()
+
+
+def take_turns(
+    engines: list[Engine], prompts: list[list[int]], rounds: int, end: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Turns of every engine at one batch size: a round to warm up, then ``rounds``, or fewer where time is over."""
+    engines = [engine for engine in engines if engine.name != TORCH or len(prompts) <= _TORCH_BATCH]
+    turns: dict[str, list[dict[str, Any]]] = {engine.name: [] for engine in engines}
+    for number in range(1 + rounds):
+        if number > 2 and time.monotonic() > end:
+            break
+        for engine in engines if number % 2 else engines[::-1]:
+            turn = engine.turn(prompts, _TOKENS if number else 2)
+            if number:
+                turns[engine.name].append(turn)
+    return turns
+
+
+def write(arguments: argparse.Namespace, version: str, batch: int, rows: list[dict[str, Any]]) -> None:
+    """Put the rows of a batch size in the place of older ones."""
     report = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
     report["machine"] = host_facts().as_dict()
-    greedy = arguments.sampling == {"temperature": 0}
     models = report.setdefault("models", {})
-    name = arguments.model + ("" if greedy else ", sampled")
-    rows = [
-        summary(engine, batch, turns[engine, batch], turns[DENSE, batch])
-        | {"rounds": rounds, "load_average_before": round(load, 2)}
-        for engine, batch in sorted(turns, key=lambda place: (place[1], ENGINES.index(place[0])))
-    ]
-    kept = [row for row in models.get(name, {}).get("rows", []) if row["batch"] not in arguments.batches]
+    greedy = arguments.sampling == {"temperature": 0}
+    name = (
+        arguments.model
+        + (", compiled" if arguments.compiled else "")
+        + ("" if greedy else ", sampled")
+        + (", one thread" if arguments.cpu_time else "")
+    )
+    kept = [row for row in models.get(name, {}).get("rows", []) if row["batch"] != batch]
     models[name] = {
         "sampling": arguments.sampling,
+        "clock": "CPU time of one thread" if arguments.cpu_time else f"wall, {os.cpu_count()} threads",
         "vllm": version,
         "prompt_tokens": _PROMPT,
         "new_tokens": _TOKENS,
@@ -169,6 +204,7 @@ def summary(name: str, batch: int, turns: list[dict[str, Any]], dense: list[dict
     return {
         "head": name,
         "batch": batch,
+        "rounds": len(turns),
         "step_ms_p50": middle("seconds"),
         "head_ms_p50": middle("head_seconds"),
         "sampler_ms_p50": middle("sampler_seconds"),

@@ -5,15 +5,13 @@ Reads an object of JSON for each turn from stdin and answers with one on stdout.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
-
-#: Sequences of a warm-up.
-_WARM_UP = 2
 
 
 def main() -> None:
@@ -27,14 +25,15 @@ def main() -> None:
 
     from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
 
+    now = time.process_time if job["cpu_time"] else time.perf_counter
     engine = LLM(job["model"], **job["options"])
-    (clock,) = engine.collective_rpc(_watch)
+    (clock,) = engine.collective_rpc(functools.partial(_watch, now=now))
 
     def generate(prompts: list[list[int]], tokens: int) -> tuple[float, list[list[int]]]:
         sampling = SamplingParams(**job["sampling"], max_tokens=tokens, min_tokens=0, ignore_eos=True)
-        began = time.perf_counter()
+        began = now()
         outputs = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False)
-        return time.perf_counter() - began, [list(output.outputs[0].token_ids) for output in outputs]
+        return now() - began, [list(output.outputs[0].token_ids) for output in outputs]
 
     def answer(facts: dict[str, Any]) -> None:
         answers.write(json.dumps(facts) + "\n")
@@ -60,7 +59,7 @@ def main() -> None:
         )
 
 
-def _watch(worker: Any) -> dict[str, float]:
+def _watch(worker: Any, now: Callable[[], float]) -> dict[str, float]:
     """Have a worker's head and sampler add up their seconds."""
     from flashhead_edge.runtimes.vllm.head_access import head_of
 
@@ -68,11 +67,11 @@ def _watch(worker: Any) -> dict[str, float]:
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+            began = now()
             try:
                 return function(*arguments, **options)
             finally:
-                clock[name] += time.perf_counter() - began
+                clock[name] += now() - began
 
         return run
 

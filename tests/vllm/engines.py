@@ -43,6 +43,11 @@ class Run:
         return sum(text in line for line in self.log.splitlines())
 
 
+def together(*runs: Run) -> Run:
+    """What several processes reported, as if it were one."""
+    return Run({name: report for part in runs for name, report in part.engines.items()}, "".join(r.log for r in runs))
+
+
 def engine(name: str, model: Path, cases: dict[str, Any], env: dict[str, str] | None = None, **options: Any) -> Any:
     """One engine of a job; ``options`` are those of ``vllm.LLM``."""
     return {
@@ -66,6 +71,7 @@ def run(folder: Path, *engines: Any, env: dict[str, str] | None = None, timeout:
     """
     job, report, log = folder / "job.json", folder / "report.json", folder / "log.txt"
     job.write_text(json.dumps(engines))
+    report.unlink(missing_ok=True)
     with log.open("w") as stream:
         subprocess.run(
             [sys.executable, str(PROCESS), str(job), str(report)],
