@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.fitting import ratio_errors
 from benchmarks.markdown import markdown
 
 Report = dict[str, Any]
+HEAD_SERIES = ("vocabulary", "width", "probes", "batch")
 _ERROR_HEAD = ("cases", "number", "median error", "90 % are within", "greatest error")
 
 
@@ -146,7 +148,7 @@ def not_predicted(report: Report) -> str:
 def scaling(report: Report) -> str:
     """Heads at the ends of each series, beside the limits of the machine."""
     rows = []
-    for name in ("vocabulary", "width", "probes", "batch"):
+    for name in HEAD_SERIES:
         points = report.get(name, {}).get("points", [])
         for value in sorted({point["value"] for point in points}):
             cells = {(p["head"], p["precision"]): p for p in points if p["value"] == value}
@@ -163,7 +165,18 @@ def scaling(report: Report) -> str:
                 )
             )
     titles = ("milliseconds", "dense int8", "dense int4", "standard operators", "native", "native, predicted")
-    return markdown((*titles, "its bytes / bandwidth", "its operations / peak"), rows)
+    table = markdown((*titles, "its bytes / bandwidth", "its operations / peak"), rows)
+    timed = [point for name in HEAD_SERIES for point in report.get(name, {}).get("points", [])]
+    if not timed:
+        return table
+    found = ratio_errors([point["predicted_ms"] / point["ms_p50"] for point in timed])
+    machine = report["batch"]["machine"]["cpu_model"]
+    said = (
+        f"Medians on {report['batch']['threads']} threads of {machine}. Of these {found['cases']:g} heads, dense ones and "
+        f"standard operators too, predictions were off by {found['median']:.0%} in the median and by "
+        f"{found['p90']:.0%} or less in 9 of 10."
+    )
+    return f"{said}\n\n{table}"
 
 
 def scaling_clustering(report: Report) -> str:
