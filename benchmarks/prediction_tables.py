@@ -19,10 +19,12 @@ def errors(report: Report) -> str:
         "validation": "other heads",
         "steps": "steps of a model that nothing was fitted to",
     }
+    stream, threads = report["stream_gb_s"], report["threads"]
     machine = (
-        f"{report['threads']} threads of {report['machine']['cpu_model']}, kernels {report['kernels']}; "
-        f"a stream test reached {report['bandwidth_gb_s']:.1f} GB/s on {report['threads']} threads and "
-        f"{report['stream_gb_s_one_thread']:.1f} GB/s on one in the same run."
+        f"{threads} threads of {report['machine']['cpu_model']}, kernels {report['kernels']}; "
+        f"stream tests of the run reached {min(stream):.1f} to {max(stream):.1f} GB/s on {threads} threads and "
+        f"{report['stream_gb_s_one_thread']:.1f} GB/s on one. The fastest counts, of those of `scaling.py` on the same "
+        f"machine too: {report['bandwidth_gb_s']:.1f} GB/s."
     )
     rows = [(words, *_errors(report["errors"][key])) for key, words in names.items() if key in report["errors"]]
     return f"{machine}\n\n{markdown(_ERROR_HEAD, rows)}"
@@ -172,8 +174,8 @@ def scaling(report: Report) -> str:
     found = ratio_errors([point["predicted_ms"] / point["ms_p50"] for point in timed])
     machine = report["batch"]["machine"]["cpu_model"]
     said = (
-        f"Medians on {report['batch']['threads']} threads of {machine}. Of these {found['cases']:g} heads, dense ones and "
-        f"standard operators too, predictions were off by {found['median']:.0%} in the median and by "
+        f"Medians on {report['batch']['threads']} threads of {machine}. Of these {found['cases']:g} heads, dense ones "
+        f"and standard operators too, predictions were off by {found['median']:.0%} in the median and by "
         f"{found['p90']:.0%} or less in 9 of 10."
     )
     return f"{said}\n\n{table}"
