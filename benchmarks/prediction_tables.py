@@ -193,10 +193,12 @@ def scaling_clustering(report: Report) -> str:
             f"{point['peak_rss_bytes'] / 1e9:.2f}",
             f"{point['row_bytes'] / 1e9:.2f}",
             f"{point['peak_rss_bytes'] / point['row_bytes']:.2f}",
+            f"{point['other_load']:.1f}",
         )
         for point in report["clustering"]["points"]
     ]
     titles = ("rows", "seconds", "operations / peak, s", "peak memory, GB", "float32 rows, GB", "peak / rows")
+    titles += ("cores others used",)
     return markdown(titles, rows)
 
 

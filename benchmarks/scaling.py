@@ -25,6 +25,7 @@ from benchmarks.head_timing import Case, kernels, spread, time_cases, write_grap
 from benchmarks.models import RESULTS, WORK
 from benchmarks.prediction import PLATFORM, case_head, dense, two_stage
 from benchmarks.undisturbed import go_first
+from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.index.build import IndexOptions, most_states
 from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.platforms.host import host_facts
@@ -185,7 +186,8 @@ def measure_clustering(arguments: argparse.Namespace) -> None:
                 "threads": arguments.threads,
                 "seed": 0,
             }
-            found = run_worker(job)
+            meter = LoadMeter()
+            found = run_worker(job) | {"other_load": round(meter.other_load(), 2)}
         states = min(_STATES, most_states(vocab, hidden))
         # Every row is projected, and scored for every state that centroids are fitted to.
         operations = 2 * vocab * hidden * (states + IndexOptions.rank)
