@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,15 @@ from flashhead_edge.profiling.peaks import stream_bandwidth
 from flashhead_edge.profiling.record import Profile
 
 PLATFORM = "x86-cpu-avx512-vnni"
-#: Of the coefficients, what the heads alone are fitted with; the layers' overhead comes from SmolLM2's body. Time for
-#: comparisons is not fitted: with heads of two widths alone it cannot be told from that of operations.
-HEAD_COEFFICIENTS = (
-    "bandwidth_share",
-    "gather_share",
-    "compute_share",
-    "copy_share",
-    "stage_us",
-    "step_us",
-)
+#: What heads alone are fitted with, and where the fit begins. Others stand fast: with heads of two widths alone, the
+#: time of comparisons cannot be told from that of operations, nor that of starting a stage from that of the step.
+HEAD_COEFFICIENTS = {
+    "bandwidth_share": 0.8,
+    "gather_share": 0.8,
+    "compute_share": 0.1,
+    "copy_share": 0.5,
+    "step_us": 100.0,
+}
 STEPS_FITTED_TO = "smollm2"
 #: After everything else; memory is as fast as the fastest of all says.
 _STREAM_TESTS = 5
@@ -180,9 +179,9 @@ def judge(report: dict[str, Any]) -> dict[str, Any]:
         clock_ghz=report["clock_ghz"],
     )
     predictor = Predictor(limits)
-    start = family_coefficients(predictor.platform)
+    start = replace(family_coefficients(predictor.platform), **HEAD_COEFFICIENTS)
     heads = [(partial(predictor.head_ms, row), row["ms_p50"]) for row in report["calibration"]]
-    fitted = fit_coefficients(heads, start, HEAD_COEFFICIENTS)
+    fitted = fit_coefficients(heads, start, tuple(HEAD_COEFFICIENTS))
     bodies = [
         (partial(predictor.step_ms, model, row), row["ms_p50"])
         for model in report["steps"]
@@ -206,7 +205,7 @@ def judge(report: dict[str, Any]) -> dict[str, Any]:
         for model in report["steps"]
     ]
     judged = [row["ratio"] for model in steps if model["model"] != STEPS_FITTED_TO for row in model["measured"]]
-    names = (*HEAD_COEFFICIENTS, "layer_us")
+    names = (*HEAD_COEFFICIENTS, *(["layer_us"] if bodies else []))
     return {
         "bandwidth_gb_s": round(limits.bandwidth_gb_s, 2),
         "coefficients": {name: getattr(fitted, name) for name in names},
