@@ -49,23 +49,6 @@ def heads(report: Report) -> str:
     return markdown(titles, rows)
 
 
-def steps(report: Report) -> str:
-    """Whole steps of models."""
-    rows = [
-        (
-            model["model"],
-            row["head"],
-            f"{row['ms_p50']:.2f}",
-            f"{row['ms_p10']:.2f} to {row['ms_p90']:.2f}",
-            f"{row['predicted_ms']:.2f}",
-            f"{row['ratio']:.2f}",
-        )
-        for model in report["steps"]
-        for row in model["measured"]
-    ]
-    return markdown(("model", "head", "measured ms", "80 % of steps", "predicted ms", "ratio"), rows)
-
-
 def coefficients(report: Report) -> str:
     """What was fitted."""
     return markdown(
@@ -179,27 +162,6 @@ def scaling(report: Report) -> str:
         f"{found['p90']:.0%} or less in 9 of 10."
     )
     return f"{said}\n\n{table}"
-
-
-def scaling_clustering(report: Report) -> str:
-    """Clusterings by size."""
-    if "clustering" not in report:
-        return "not measured"
-    rows = [
-        (
-            f"{point['vocab_size']:,} x {point['hidden_size']:,}",
-            f"{point['seconds']:.1f}",
-            f"{point['operations_s']:.1f}",
-            f"{point['peak_rss_bytes'] / 1e9:.2f}",
-            f"{point['row_bytes'] / 1e9:.2f}",
-            f"{point['peak_rss_bytes'] / point['row_bytes']:.2f}",
-            f"{point['other_load']:.1f}",
-        )
-        for point in report["clustering"]["points"]
-    ]
-    titles = ("rows", "seconds", "operations / peak, s", "peak memory, GB", "float32 rows, GB", "peak / rows")
-    titles += ("cores others used",)
-    return markdown(titles, rows)
 
 
 def _errors(found: dict[str, float]) -> tuple[str, ...]:
