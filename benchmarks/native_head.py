@@ -110,7 +110,7 @@ def write_heads(bundle: Bundle, scratch: Path) -> dict[str, Path]:
     rows = tables.rows.read(bundle.path).reshape(-1, bundle.manifest.hidden_size).astype(np.float32)
     with DataFile(scratch / "variants.data") as data:
         low = {bits: append_low_bit_rows(data, tables, rows, bits) for bits in (8, 4)}
-        quantized = quantize_rows(bundle.index().centroids, 4)
+        quantized = quantize_rows(bundle.index().narrow_centroids, 4)
         int4_centroids = {
             "centroids": data.append("head.centroids", quantized.codes),
             "centroid_scales": data.append("head.centroid_scales", quantized.scales),
@@ -157,6 +157,7 @@ def read_tables(bundle: Bundle) -> HeadTables:
         num_clusters=manifest.index.num_clusters,
         logit_scale=manifest.logit_scale,
         logit_softcap=manifest.logit_softcap,
+        projection=refs.get("head.projection"),
     )
 
 

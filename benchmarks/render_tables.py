@@ -1,4 +1,4 @@
-"""Writes the tables of README and docs from ``results/*.json``, between ``<!-- table:NAME -->`` marks.
+"""Writes the tables of README and docs from ``results/*.json``, between ``<!-- table:NAME -->`` marks, and plots.
 
 A table whose file is missing says "not measured". With ``--check`` nothing is written, and a stale table is an error.
 """
@@ -10,16 +10,24 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import prediction_tables
 from benchmarks.markdown import markdown
+from flashhead_edge.files import write_text
+from flashhead_edge.profiling.formats import format_profile
+from flashhead_edge.profiling.record import read_profile
+from flashhead_edge.profiling.report.content import Content
+from flashhead_edge.profiling.report.palette import LIGHT, fixed
+from flashhead_edge.profiling.report.plots import PLOTS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/*.md", "benchmarks/README.md")
 NOT_MEASURED = "not measured"
+PLOT_WIDTH = 516
 
 
 def main() -> int:
@@ -36,6 +44,11 @@ def main() -> int:
                 stale.append(str(page.relative_to(ROOT)))
                 if not arguments.check:
                     page.write_text(rendered, encoding="utf-8")
+    for path, image in plots().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != image:
+            stale.append(str(path.relative_to(ROOT)))
+            if not arguments.check:
+                write_text(path, image)
     if stale:
         print(("stale: " if arguments.check else "wrote ") + ", ".join(stale))
     return int(bool(stale) and arguments.check)
@@ -51,6 +64,20 @@ def render(text: str) -> str:
         return f"<!-- table:{name} -->\n{TABLES[name]()}\n<!-- /table:{name} -->"
 
     return re.sub(r"<!-- table:(?P<name>\w+) -->\n.*?<!-- /table:(?P=name) -->", table, text, flags=re.DOTALL)
+
+
+def plots() -> dict[Path, str]:
+    """Plots of the profiles of a model, by the file that they belong in."""
+    paths = [RESULTS / f"profile-gemma3-270m{suffix}.json" for suffix in ("", "-dense")]
+    if not all(path.exists() for path in paths):
+        return {}
+    content = Content(tuple(map(read_profile, paths)))
+    drawn = {name: PLOTS[name](content, PLOT_WIDTH, fixed(LIGHT)) for name in ("breakdown", "pareto", "scaling-batch")}
+    return {
+        ROOT / "docs" / "images" / f"profile-{name}.svg": canvas.render(background="card")
+        for name, canvas in drawn.items()
+        if canvas is not None
+    }
 
 
 def demo() -> str:
@@ -264,6 +291,44 @@ def context_candidates() -> str:
     return markdown(("model", "context candidates", "missed", "more rows", "ms to score them"), rows)
 
 
+def vllm_speed() -> str:
+    """Decoding speed of vLLM on the CPU with both heads, a table for each model."""
+    report = read("vllm-speed.json")
+    if report is None:
+        return NOT_MEASURED
+    parts = []
+    for name, model in report["models"].items():
+        parts.append(
+            f"{name}, vLLM {model['vllm']}, bfloat16, {report['machine']['logical_cores']} cores of "
+            f"{report['machine']['cpu_model']}, {json.dumps(model['sampling'])}; medians of rounds in turn."
+        )
+        head = (
+            "head",
+            "batch",
+            "rounds",
+            "tokens/s",
+            "against dense",
+            "min to max",
+            "step, ms",
+            "head, ms",
+            "sampler, ms",
+        )
+        rows = [
+            (
+                row["head"],
+                str(row["batch"]),
+                str(row["rounds"]),
+                f"{row['tokens_per_second_p50']:.1f}",
+                f"{row['ratio_p50']:.2f}",
+                f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}",
+                *(f"{row[f'{part}_ms_p50']:.1f}" for part in ("step", "head", "sampler")),
+            )
+            for row in model["rows"]
+        ]
+        parts.append(markdown(head, rows))
+    return "\n\n".join(parts)
+
+
 def read(name: str) -> dict[str, Any] | None:
     """A result, or None where there is none."""
     path = RESULTS / name
@@ -297,9 +362,59 @@ def rendered(table: Callable[[dict[str, Any]], str], name: str) -> Callable[[], 
     return text
 
 
+def runtimes(report: dict[str, Any]) -> str:
+    """Speed and memory of whole models by runtime."""
+    rows = [
+        (row["model"], row["runtime"], f"{row['tokens_per_second_p50']:.0f}", f"{row['peak_rss_bytes'] / 1e6:.0f}")
+        for row in report["rows"]
+    ]
+    where = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['rounds']} rounds in turn."
+    return f"{where}\n\n{markdown(('model', 'runtime', 'tokens/s', 'peak memory, MB'), rows)}"
+
+
+def monitor(report: dict[str, Any]) -> str:
+    """What the recall monitor costs."""
+    rows = []
+    for model in report["models"]:
+        low, high = model["overhead_p50_95_percent"]
+        cells = (f"{model['overhead_p50']:.1%}", f"{low:.1%} to {high:.1%}", str(model["pairs"]))
+        rows.append((model["model"], *cells))
+    head = ("model", f"overhead, every {report['every']}th step", "95 % interval", "pairs of texts")
+    return markdown(head, rows)
+
+
+def profiles() -> str:
+    """What ``flashhead-edge profile`` prints of both models."""
+    parts = []
+    for model in ("gemma3-270m", "smollm2"):
+        for suffix in ("", "-dense"):
+            path = RESULTS / f"profile-{model}{suffix}.json"
+            if not path.exists():
+                parts.append(f"{model}{suffix}: {NOT_MEASURED}")
+                continue
+            profile = replace(read_profile(path), head_points=())
+            parts.append(f"```text\n{format_profile(profile)}```")
+    return "\n\n".join(parts)
+
+
+def tracing() -> str:
+    """What counting and tracing cost a step."""
+    report = read("tracing.json")
+    if report is None:
+        return NOT_MEASURED
+    return (
+        f"Microseconds a step on {report['machine']['cpu_model']}: {report['step_off_us']:.1f} with tracing off, "
+        f"{report['step_on_us']:.1f} with tracing on (`benchmarks/tracing.py`)."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
+    "runtimes": rendered(runtimes, "runtimes.json"),
+    "monitor": rendered(monitor, "monitor.json"),
     "bench": bench,
+    "profiles": profiles,
+    "tracing": tracing,
     "demo": demo,
     "clustering": clustering,
     "fidelity": fidelity,
@@ -316,6 +431,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published_ratios": rendered(prediction_tables.published_ratios, "published-speed.json"),
     "not_predicted": rendered(prediction_tables.not_predicted, "published-speed.json"),
     "scaling": rendered(prediction_tables.scaling, "scaling.json"),
+    "vllm_speed": vllm_speed,
 }
 
 

@@ -41,12 +41,17 @@ def generate_batch(
         while waiting or active:
             while waiting and len(active) < rows:
                 writer = waiting.popleft()
-                writer.write(decoder.read(len(active), writer.prompt_ids))
+                began = time.perf_counter()
+                output = decoder.read(len(active), writer.prompt_ids)
+                generator.recorder.ran(began, fed=len(writer.prompt_ids), is_prompt=True)
+                writer.write(output)
                 if not writer.finished:
                     active.append(writer)
             if not active:
                 continue
+            began = time.perf_counter()
             output = decoder.step([writer.token_ids[-1] for writer in active])
+            generator.recorder.ran(began, fed=len(active), is_prompt=False)
             for row, writer in enumerate(active):
                 writer.write(output, row)
             kept = [row for row, writer in enumerate(active) if not writer.finished]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import abc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +13,14 @@ import numpy as np
 
 from flashhead_edge.generation import Generation
 from flashhead_edge.text_writer import TextWriter
+from flashhead_edge.tracing import span
 
 if TYPE_CHECKING:
     from flashhead_edge.drafts import Drafter
     from flashhead_edge.generator import Generator
     from flashhead_edge.runtimes.decoder import AnyDecoder
+
+_log = logging.getLogger(__name__)
 
 
 class GenerationStream(Iterator[str]):
@@ -58,15 +63,33 @@ class GenerationStream(Iterator[str]):
         return replace(self._writer.result, drafted_tokens=self._drafted, accepted_drafts=self._accepted)
 
     def _run(self) -> abc.Generator[str, None, None]:
+        """Yield pieces of text, and say what came of it."""
+        with span(self._generator.recorder.tracer, "generate", prompt_tokens=len(self._writer.prompt_ids)):
+            yield from self._pieces_of_text()
+        result = self.result
+        fields = {
+            "prompt_tokens": result.prompt_tokens,
+            "tokens": len(result.token_ids),
+            "finish_reason": result.finish_reason,
+            "time_to_first_token_ms": result.time_to_first_token_ms,
+            "tokens_per_second": result.tokens_per_second,
+            "head": result.head,
+            "runtime": result.runtime,
+        }
+        _log.info("text generated", extra={"fields": fields})
+
+    def _pieces_of_text(self) -> abc.Generator[str, None, None]:
         """Yield pieces of text until something ends the generation."""
-        writer, decoder = self._writer, self._decoder()
+        writer, decoder, recorder = self._writer, self._decoder(), self._generator.recorder
         decoder.reset(positions=writer.most_positions)
         fed = list(writer.prompt_ids)
         drafts: list[int] = []
         try:
             while not writer.finished:
                 known = len(writer.prompt_ids) + len(writer.token_ids)
+                start = time.perf_counter()
                 output = decoder.step(np.array([fed], dtype=np.int64), scored=len(drafts) + 1)
+                recorder.ran(start, fed=len(fed), is_prompt=not writer.token_ids)
                 for row in range(len(drafts) + 1):
                     if piece := writer.write(output, row):
                         yield piece

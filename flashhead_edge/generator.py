@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +18,13 @@ from flashhead_edge import layout
 from flashhead_edge.batch import generate_batch
 from flashhead_edge.beam_search import Beam, beam_search
 from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup
-from flashhead_edge.errors import BundleError, OptionError, did_you_mean
+from flashhead_edge.errors import BundleError, OptionError, ProfileError, did_you_mean
 from flashhead_edge.exact_head import ExactHead
 from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.generation import Generation, GenerationOptions
 from flashhead_edge.generation_stream import GenerationStream
 from flashhead_edge.index.distribution import VocabularyDistribution
+from flashhead_edge.metrics import Metrics, Recorder
 from flashhead_edge.monitor import MonitorOptions, RecallMonitor
 from flashhead_edge.runtimes.decoder import AnyDecoder, Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
@@ -31,12 +33,15 @@ from flashhead_edge.runtimes.session import CPU_PROVIDER
 from flashhead_edge.text_writer import TextWriter
 from flashhead_edge.token_scores import WholeVocabulary
 from flashhead_edge.tokenizer import Tokenizer
+from flashhead_edge.tracing import Tracer, span
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from flashhead_edge.bundle import Bundle
     from flashhead_edge.generation import GenerationKeywords
+
+_log = logging.getLogger(__name__)
 
 Prompt = str | Sequence[Mapping[str, str]]
 
@@ -57,12 +62,14 @@ class Generator:
         draft: A smaller model with the same tokenizer that guesses tokens, for ``num_drafts``; without one, guesses
             come from the text itself.
         monitor: Compare steps with the dense head now and then; None does not.
+        tracer: Keeps the times of what is done; None does not.
 
     Attributes:
         runtime: What executes the model.
         runtime_reason: Why this runtime.
         monitor: The recall monitor of all texts so far, or None.
         exact: The exact head, or None.
+        recorder: Counts for :attr:`metrics`.
 
     Raises:
         OptionError: The head or runtime is unknown, or the draft model has another tokenizer.
@@ -80,6 +87,7 @@ class Generator:
         providers: Sequence[str] | None = None,
         draft: Generator | None = None,
         monitor: MonitorOptions | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         _check_known("head", head, _GRAPH_OF_HEAD)
         body = bundle.manifest.body
@@ -91,7 +99,10 @@ class Generator:
             )
         self.bundle = bundle
         self.head = head
+        self.recorder = Recorder(tracer)
         self.runtime, providers, self.runtime_reason = _choose_runtime(bundle, runtime, providers)
+        fields = {"runtime": self.runtime, "providers": list(providers), "reason": self.runtime_reason}
+        _log.info("runtime chosen", extra={"fields": fields})
         self.tokenizer = Tokenizer(bundle.path)
         self._threads = threads
         self._asked_providers = providers
@@ -129,6 +140,31 @@ class Generator:
     def providers(self) -> tuple[str, ...]:
         """Execution providers that run the model."""
         return self.decoder.providers
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counts of all texts so far."""
+        recall = self.monitor.recall.as_dict() if self.monitor is not None else None
+        return self.recorder.snapshot(head_share=self._head_share, recall=recall)
+
+    @cached_property
+    def _head_share(self) -> float | None:
+        """The head's share of a step in the newest fitting profile of the bundle, as it was when first asked for."""
+        from flashhead_edge.platforms.host import host_facts
+        from flashhead_edge.profiling.store import profiles_of
+
+        here = host_facts().cpu_model
+        try:
+            profiles = profiles_of(self.bundle)
+        except ProfileError as error:
+            _log.warning("the head's share of a step is not known: %s", error)
+            return None
+        shares = [
+            profile.head_share
+            for profile in profiles
+            if profile.measured and profile.model.head == self.head and profile.machine.processor == here
+        ]
+        return shares[-1] if shares else None
 
     def generate(self, prompt: Prompt, **options: Unpack[GenerationKeywords]) -> Generation:
         """Generate to the end; Ctrl-C ends early with what there is (``finish_reason`` "interrupted").
@@ -231,7 +267,8 @@ class Generator:
 
     def _checked_ids(self, prompt: Prompt, options: GenerationOptions) -> list[int]:
         """Encode a prompt that fits the model's context, with options that fit its vocabulary."""
-        prompt_ids = self._encode(prompt, chat=options.chat)
+        with span(self.recorder.tracer, "prompt to ids"):
+            prompt_ids = self._encode(prompt, chat=options.chat)
         positions = len(prompt_ids) + options.max_new_tokens
         if positions > self._max_positions:
             raise OptionError(

@@ -184,6 +184,7 @@ class RecallMonitor:
             {"log": "going on", "probes": "opening more clusters", "dense": "going on with the dense head"}[
                 options.action
             ],
+            extra={"fields": recall.as_dict()},
         )
         if options.action == "probes":
             self.raised_probes += options.more_probes

@@ -17,6 +17,7 @@ from flashhead_edge.sampling import Sampler, check_logits
 from flashhead_edge.stopping import StopStrings
 from flashhead_edge.token_scores import TokenScores
 from flashhead_edge.tokenizer import StreamDecoder
+from flashhead_edge.tracing import span
 
 if TYPE_CHECKING:
     from flashhead_edge.generator import Generator
@@ -52,6 +53,9 @@ class TextWriter:
         self._context = ContextCandidates(options.context_candidates) if options.context_candidates else None
         self._wants_logprobs = bool(options.logprobs or options.top_logprobs)
         self._monitor = generator.monitor
+        self._recorder = generator.recorder
+        self._tracer = generator.recorder.tracer
+        self._recorder.began(len(prompt_ids))
         self._checks: list[Recall] = []
         self._needs_all = self._wants_logprobs or self._sampler.changes_scores or not options.sampling.is_greedy
         self._is_plain = not self._needs_all and self._context is not None and generator.exact is None
@@ -90,8 +94,10 @@ class TextWriter:
             BundleError: The logits are not finite.
             OptionError: The options leave no token that may come.
         """
-        token_id = self._choose(output, row)
+        with span(self._tracer, "choice"):
+            token_id = self._choose(output, row)
         self._last = time.perf_counter()
+        self._recorder.tokens += 1
         if not self.token_ids:
             self._first = self._last
         self.token_ids.append(token_id)
@@ -100,7 +106,8 @@ class TextWriter:
         if token_id in self._end_ids:
             self._finish_reason = "stop"
             return ""
-        piece = self._accept(self._decoder.push(token_id))
+        with span(self._tracer, "detokenization"):
+            piece = self._accept(self._decoder.push(token_id))
         if self._constraint is not None and self._constraint.is_complete(self.token_ids):
             self._finish_reason = "stop"
         if not self.finished and len(self.token_ids) == self._options.max_new_tokens:
@@ -117,7 +124,8 @@ class TextWriter:
         if self._context is not None and self._vocabulary is not None:
             self._context.process(scores, self.prompt_ids, self.token_ids)
         if self._monitor is not None and self._vocabulary is not None:
-            check = self._monitor.step(scores)
+            with span(self._tracer, "monitor"):
+                check = self._monitor.step(scores)
             if check is not None:
                 self._checks.append(check)
         return self._sampler.choose(scores, self.prompt_ids, self.token_ids)

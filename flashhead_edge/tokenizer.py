@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flashhead_edge import layout
 from flashhead_edge.chat import ChatTemplate
 from flashhead_edge.errors import BundleError, OptionError
+from flashhead_edge.memory import release_freed
 
 if TYPE_CHECKING:
     import tokenizers
@@ -46,6 +47,7 @@ class Tokenizer:
         # Padding and truncation that a training script left in the file must not touch prompts.
         self._backend.no_padding()
         self._backend.no_truncation()
+        release_freed()
         self._folder = folder
 
     @cached_property

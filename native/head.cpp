@@ -44,6 +44,8 @@ struct Best {
 // Memory that a thread keeps between calls.
 struct Scratch {
   States states;
+  std::vector<float> projected;                 // [B, r]
+  States narrow;                                // of those
   std::vector<float> selection;                 // [B, K]
   std::vector<int32_t> opened;                  // [B, opened]
   std::vector<int32_t> first;                   // [T + 1]: a cluster's openings
@@ -59,14 +61,26 @@ class Run {
       : head_(head), batch_(batch), out_(out), pool_(pool), scratch_(scratch), kernels_(*CurrentKernels()) {
     blocks_ = Ceiling(head.width, kBlock);
     low_bit_ = head.low_bits != 0 && head.rescored < head.candidates();
-    scratch_.states.Assign(values, batch, head.width, head.centroid_bits != 32 || low_bit_);
+    const bool coded = head.centroid_bits != 32;
+    scratch_.states.Assign(values, batch, head.width, low_bit_ || (coded && !head.projection));
+    centroid_width_ = head.width;
+    if (head.projection) {
+      centroid_width_ = head.rank;
+      scratch_.projected.assign(batch * head.rank, 0.0f);
+      for (int64_t b = 0; b < batch; ++b) {
+        kernels_.columns_f32(head.projection, head.rank, head.width, head.rank, values + b * head.width,
+                             scratch_.projected.data() + b * head.rank);
+      }
+      scratch_.narrow.Assign(scratch_.projected.data(), batch, head.rank, coded);
+    }
     scratch_.selection.resize(batch * head.clusters);
     scratch_.opened.resize(batch * head.opened());
     scratch_.best.assign(batch * head.opened(), Best{});
   }
 
   void operator()() {
-    const int64_t row_bytes = head_.centroid_bits == 32 ? head_.width * 4 : blocks_ * 4 * head_.centroid_bits;
+    const int64_t row_bytes =
+        head_.centroid_bits == 32 ? centroid_width_ * 4 : Ceiling(centroid_width_, kBlock) * 4 * head_.centroid_bits;
     centroids_at_once_ = std::max<int64_t>(16, kTaskBytes / row_bytes);
     Parallel<&Run::ScoreCentroids>(Ceiling(head_.clusters, centroids_at_once_));
     clock_.End(kScoreCentroids);
@@ -74,7 +88,7 @@ class Run {
     GroupByCluster();
     clock_.End(kSelectClusters);
     const int64_t cluster_bytes = head_.cluster_size * (low_bit_ ? blocks_ * 4 * head_.low_bits
-                                                                 : head_.width * head_.row_bits / 8);
+                                                                 : head_.row_bytes());
     groups_at_once_ = std::max<int64_t>(1, kTaskBytes / cluster_bytes);
     Parallel<&Run::ScoreClusters>(Ceiling(static_cast<int64_t>(scratch_.groups.size()), groups_at_once_));
     if (low_bit_) {
@@ -105,16 +119,18 @@ class Run {
     thread_local std::vector<float*> out;
     out.resize(batch_);
     for (int64_t b = 0; b < batch_; ++b) out[b] = Selection(b) + begin;
+    const States& states = head_.projection ? scratch_.narrow : scratch_.states;
+    const int64_t blocks = Ceiling(centroid_width_, kBlock);
     if (head_.centroid_bits == 32) {
       const auto* columns = static_cast<const float*>(head_.centroids) + begin;
       for (int64_t b = 0; b < batch_; ++b) {
         std::fill_n(out[b], count, 0.0f);
-        kernels_.columns_f32(columns, head_.clusters, head_.width, count, scratch_.states[b].values, out[b]);
+        kernels_.columns_f32(columns, head_.clusters, centroid_width_, count, states[b].values, out[b]);
       }
     } else {
-      const auto* codes = static_cast<const uint8_t*>(head_.centroids) + begin * blocks_ * 4 * head_.centroid_bits;
-      kernels_.rows_low_bit(codes, head_.centroid_scales + begin * blocks_, head_.centroid_bits, count, blocks_,
-                            scratch_.states.pointers(), batch_, out.data());
+      const auto* codes = static_cast<const uint8_t*>(head_.centroids) + begin * blocks * 4 * head_.centroid_bits;
+      kernels_.rows_low_bit(codes, head_.centroid_scales + begin * blocks, head_.centroid_bits, count, blocks,
+                            states.pointers(), batch_, out.data());
     }
     for (int64_t b = 0; b < batch_; ++b) {
       float* scores = out_.cluster_scores + b * head_.clusters + begin;
@@ -198,13 +214,27 @@ class Run {
 
   // Clusters lie apart, so the processor's own prefetching starts anew at each of them.
   void Prefetch(int64_t row, int64_t count) {
-    const int64_t row_bytes = low_bit_ ? blocks_ * 4 * head_.low_bits : head_.width * head_.row_bits / 8;
-    const char* from = (low_bit_ ? reinterpret_cast<const char*>(head_.low_codes)
-                                 : static_cast<const char*>(head_.rows)) + row * row_bytes;
-    for (int64_t byte = 0; byte < count * row_bytes; byte += 64) __builtin_prefetch(from + byte);
-    if (!low_bit_) return;
-    from = reinterpret_cast<const char*>(head_.low_scales + row * blocks_);
-    for (int64_t byte = 0; byte < count * blocks_ * 4; byte += 64) __builtin_prefetch(from + byte);
+    if (low_bit_) {
+      const int64_t row_bytes = blocks_ * 4 * head_.low_bits;
+      PrefetchBytes(head_.low_codes + row * row_bytes, count * row_bytes);
+      PrefetchBytes(head_.low_scales + row * blocks_, count * blocks_ * 4);
+    } else if (head_.rows_by_token) {
+      for (int64_t r = row; r < row + count; ++r) {
+        if (head_.token_order[r] >= 0) PrefetchBytes(ExactRow(r), head_.row_bytes());
+      }
+    } else {
+      PrefetchBytes(ExactRow(row), count * head_.row_bytes());
+    }
+  }
+
+  static void PrefetchBytes(const void* from, int64_t count) {
+    for (int64_t byte = 0; byte < count; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
+  }
+
+  // The row of a slot that has a token, where slots have rows of their own or not.
+  const char* ExactRow(int64_t slot) const {
+    return static_cast<const char*>(head_.rows) + (head_.rows_by_token ? head_.token_order[slot] : slot) *
+                                                      head_.row_bytes();
   }
 
   void LowBitRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
@@ -213,12 +243,23 @@ class Run {
   }
 
   void ExactRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
-    if (head_.row_bits == 16) {
-      const auto* rows = static_cast<const uint16_t*>(head_.rows) + row * head_.width;
-      kernels_.rows_f16(rows, count, head_.width, states, state_count, out);
-    } else {
-      const auto* rows = static_cast<const float*>(head_.rows) + row * head_.width;
-      kernels_.rows_f32(rows, count, head_.width, states, state_count, out);
+    if (!head_.rows_by_token) return ExactRun(ExactRow(row), count, states, state_count, out);
+    thread_local std::vector<float*> places;
+    places.assign(out, out + state_count);
+    for (int64_t r = row; r < row + count; ++r) {
+      if (head_.token_order[r] >= 0) ExactRun(ExactRow(r), 1, states, state_count, places.data());
+      for (float*& place : places) ++place;
+    }
+  }
+
+  void ExactRun(const void* rows, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
+    switch (head_.row_type) {
+      case RowType::kFloat32:
+        return kernels_.rows_f32(static_cast<const float*>(rows), count, head_.width, states, state_count, out);
+      case RowType::kFloat16:
+        return kernels_.rows_f16(static_cast<const uint16_t*>(rows), count, head_.width, states, state_count, out);
+      case RowType::kBFloat16:
+        return kernels_.rows_bf16(static_cast<const BFloat16*>(rows), count, head_.width, states, state_count, out);
     }
   }
 
@@ -264,10 +305,8 @@ class Run {
   void Rescore(int64_t task) {
     const int64_t state = task / rescoring_tasks_, begin = task % rescoring_tasks_ * kRescoredAtOnce;
     const int64_t end = std::min(begin + kRescoredAtOnce, head_.rescored);
-    const int64_t row_bytes = head_.width * head_.row_bits / 8;
     for (int64_t i = begin; i < end; ++i) {  // all misses at once, not one after another
-      const char* row = static_cast<const char*>(head_.rows) + RowOf(state, Rescored(state)[i]) * row_bytes;
-      for (int64_t byte = 0; byte < row_bytes; byte += 64) __builtin_prefetch(row + byte);
+      PrefetchBytes(ExactRow(RowOf(state, Rescored(state)[i])), head_.row_bytes());
     }
     for (int64_t i = begin; i < end; ++i) {
       const int64_t place = Rescored(state)[i], row = RowOf(state, place);
@@ -308,7 +347,7 @@ class Run {
   Pool& pool_;
   Scratch& scratch_;
   const Kernels& kernels_;
-  int64_t blocks_ = 0, centroids_at_once_ = 0, groups_at_once_ = 0, rescoring_tasks_ = 0;
+  int64_t blocks_ = 0, centroid_width_ = 0, centroids_at_once_ = 0, groups_at_once_ = 0, rescoring_tasks_ = 0;
   bool low_bit_ = false;
 };
 

@@ -16,6 +16,8 @@ class Pool {
   virtual void Run(size_t count, void (*task)(void*, size_t), void* argument) = 0;
 };
 
+enum class RowType { kFloat32, kFloat16, kBFloat16 };
+
 // Sizes and places; docs/bundle-format.md has what they mean. T = clusters + always opened.
 struct Head {
   int64_t width = 0, clusters = 0, cluster_size = 0, always = 0, probes = 0;
@@ -24,8 +26,11 @@ struct Head {
   const float* centroid_scales = nullptr;  // [K, blocks], null for 32
   const float* centroid_bias = nullptr;    // [K]
   const float* selection_offset = nullptr;  // [K]
-  int row_bits = 16;
-  const void* rows = nullptr;            // half or float [T, C, H]
+  int64_t rank = 0;                        // r where there is a projection: centroids then have r columns, not `width`
+  const float* projection = nullptr;       // [H, r] or null
+  RowType row_type = RowType::kFloat16;
+  const void* rows = nullptr;            // [T, C, H], or by token [V, H]
+  bool rows_by_token = false;            // not with low-bit rows
   const int32_t* token_order = nullptr;  // [T, C], -1 for none
   const float* row_bias = nullptr;       // [T, C] or null
   int low_bits = 0;                      // 4 or 8 where the next two are there
@@ -36,6 +41,7 @@ struct Head {
 
   int64_t opened() const { return probes + always; }
   int64_t candidates() const { return opened() * cluster_size; }
+  int64_t row_bytes() const { return width * (row_type == RowType::kFloat32 ? 4 : 2); }
 };
 
 struct HeadOutputs {

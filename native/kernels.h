@@ -12,6 +12,11 @@
 namespace flashhead {
 
 constexpr int64_t kBlock = 32;
+// The upper half of a float32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
 // Planes are padded with zeros to this many blocks: the widest vector of codes, 64 bytes, holds 4 blocks of int4.
 constexpr int64_t kBlocksPadding = 4;
 
@@ -32,6 +37,8 @@ struct Kernels {
                    float* const* out);
   void (*rows_f16)(const uint16_t* rows, int64_t row_count, int64_t width, const State* const* states,
                    int64_t state_count, float* const* out);
+  void (*rows_bf16)(const BFloat16* rows, int64_t row_count, int64_t width, const State* const* states,
+                    int64_t state_count, float* const* out);
   // Codes [rows, blocks, 4 * bits bytes], scales [rows, blocks].
   void (*rows_low_bit)(const uint8_t* codes, const float* scales, int bits, int64_t row_count, int64_t blocks,
                        const State* const* states, int64_t state_count, float* const* out);

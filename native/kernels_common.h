@@ -1,6 +1,8 @@
 // What kernels_impl.h needs from outside its instruction set.
 #pragma once
 
+#include <string.h>
+
 #include "kernels.h"
 
 namespace flashhead {
@@ -10,5 +12,11 @@ constexpr int64_t kMaxStates = 64;
 
 inline float ElementToFloat(float value) { return value; }
 inline float ElementToFloat(uint16_t half) { return HalfToFloat(half); }
+inline float ElementToFloat(BFloat16 half) {
+  const uint32_t bits = static_cast<uint32_t>(half.bits) << 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
 
 }  // namespace flashhead

@@ -5,7 +5,7 @@
 //   ToFloats, Zero, MultiplyAdd(a, b, c) = a * b + c, Sum
 //   Scales<blocks>(const float*)                                   a scale for every lane of its block
 //   AtLeast(floats, limit)                                         a bit for every lane
-//   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*)
+//   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*), LoadFloats(const BFloat16*)
 
 template <int kBits, int kStates>
 void LowBitTile(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
@@ -186,5 +186,5 @@ void Activate(float* __restrict values, int64_t count, float scale, float cap) {
   }
 }
 
-const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, LowBitRows, Columns, Greatest, AtLeast,
-                        Activate};
+const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, LowBitRows, Columns, Greatest,
+                        AtLeast, Activate};

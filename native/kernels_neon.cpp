@@ -65,6 +65,11 @@ struct Simd {
     const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(from));
     return {{vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)}};
   }
+  static Floats LoadFloats(const BFloat16* from) {
+    const uint16x8_t halves = vld1q_u16(reinterpret_cast<const uint16_t*>(from));
+    return {{vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(halves), 16)),
+             vreinterpretq_f32_u32(vshll_high_n_u16(halves, 16))}};
+  }
 };
 
 #include "kernels_impl.h"

@@ -17,7 +17,7 @@ constexpr uint32_t kApiVersion = 17;  // the first with KernelContext_ParallelFo
 
 enum Input : size_t {
   kHiddenStates, kCentroids, kCentroidScales, kCentroidBias, kSelectionOffset, kRows, kTokenOrder, kRowBias,
-  kLowCodes, kLowScales, kInputs
+  kLowCodes, kLowScales, kProjection, kInputs
 };
 constexpr size_t kOutputs = 4;
 
@@ -130,20 +130,29 @@ void Kernel::Compute(OrtKernelContext* context) const {
   Expect(rows.shape[2] == head.width && size > 0 && head.always >= 0, "rows and clusters do not fit");
   Expect(probes >= 1 && probes <= head.clusters, "num_probes is out of range");
 
+  const Tensor projection = Get(context, kProjection);
+  int64_t centroid_width = head.width;
+  if (projection.data) {
+    Expect(projection.type == kFloat && projection.shape.size() == 2 && projection.shape[0] == head.width &&
+               projection.shape[1] > 0, "projection is not [H, r]");
+    head.projection = static_cast<const float*>(projection.data);
+    centroid_width = head.rank = projection.shape[1];
+  }
+  const int64_t centroid_blocks = (centroid_width + 31) / 32;
   if (centroids.type == kFloat) {
-    head.centroids = Checked(centroids, {kFloat}, {head.width, head.clusters}, "centroids are not [H, K]");
+    head.centroids = Checked(centroids, {kFloat}, {centroid_width, head.clusters}, "centroids are not [width, K]");
   } else {
-    head.centroid_bits = BitsOf(centroids, 3, blocks, "centroids are not codes [K, blocks, bytes]");
+    head.centroid_bits = BitsOf(centroids, 3, centroid_blocks, "centroids are not codes [K, blocks, bytes]");
     Expect(centroids.shape[0] == head.clusters, "there are not K centroids");
     head.centroids = centroids.data;
     head.centroid_scales = static_cast<const float*>(Checked(Get(context, kCentroidScales), {kFloat},
-                                                             {head.clusters, blocks}, "centroid_scales do not fit"));
+                                                             {head.clusters, centroid_blocks}, "centroid_scales do not fit"));
   }
   head.centroid_bias = static_cast<const float*>(
       Checked(Get(context, kCentroidBias), {kFloat}, {head.clusters}, "centroid_bias does not fit"));
   head.selection_offset = static_cast<const float*>(offset.data);
   head.rows = rows.data;
-  head.row_bits = rows.type == kHalf ? 16 : 32;
+  head.row_type = rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32;
   head.token_order = static_cast<const int32_t*>(
       Checked(Get(context, kTokenOrder), {kInt32}, {total, size}, "token_order does not fit"));
   const Tensor bias = Get(context, kRowBias), codes = Get(context, kLowCodes);

@@ -42,7 +42,9 @@ def random_states(count: int, width: int, *, seed: int = 1) -> np.ndarray:
     return (np.random.default_rng(seed).normal(size=(count, width)) * 3).astype(np.float32)
 
 
-def random_index(head: LmHead, cluster_size: int, *, always: tuple[int, ...] = (), seed: int = 0) -> HeadIndex:
+def random_index(
+    head: LmHead, cluster_size: int, *, always: tuple[int, ...] = (), seed: int = 0, rank: int | None = None
+) -> HeadIndex:
     """An index with tokens, and holes, anywhere: runtimes must not count on what clustering happens to give."""
     random = np.random.default_rng(seed)
     vocab = head.vocab_size
@@ -60,13 +62,18 @@ def random_index(head: LmHead, cluster_size: int, *, always: tuple[int, ...] = (
         total = np.where(filled, values[own.clip(min=0)], 0).sum(axis=1)
         return (total / counts.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float32)
 
+    centroids, projection = means(head.rows), None
+    if rank is not None:
+        projection = np.linalg.qr(random.normal(size=(head.hidden_size, rank)))[0].astype(np.float32)
+        centroids = centroids @ projection @ projection.T
     return HeadIndex(
         token_order=np.concatenate([own, extra.reshape(-1, cluster_size)]),
-        centroids=means(head.rows),
+        centroids=centroids,
         centroid_bias=np.zeros(clusters, np.float32) if head.bias is None else means(head.bias),
         selection_offset=random.uniform(0, 0.5, size=clusters).astype(np.float32),
         cluster_variance=random.uniform(0, 1, size=clusters).astype(np.float32),
         vocab_size=vocab,
+        projection=projection,
     )
 
 
@@ -97,9 +104,9 @@ def write_tables(
         table = data.append(layout.ROWS, table_rows(head, index, rows))
         scales = None
         if centroids == "fp32":
-            rows_of_clusters = data.append("head.centroids", np.ascontiguousarray(index.centroids.T))
+            rows_of_clusters = data.append("head.centroids", np.ascontiguousarray(index.narrow_centroids.T))
         else:
-            quantized = quantize_rows(index.centroids, BITS[centroids])
+            quantized = quantize_rows(index.narrow_centroids, BITS[centroids])
             rows_of_clusters = data.append("head.centroids", quantized.codes)
             scales = data.append("head.centroid_scales", quantized.scales)
         return HeadTables(
@@ -115,6 +122,7 @@ def write_tables(
             num_clusters=index.num_clusters,
             logit_scale=head.logit_scale,
             logit_softcap=head.logit_softcap,
+            projection=optional("head.projection", index.projection),
         )
 
 

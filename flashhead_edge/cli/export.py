@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--cluster-size", type=int, help="Tokens of a cluster.  [default: 32]")
 @click.option("--clusters", type=int, help="Number of clusters, instead of their size.")
 @click.option("--probes", type=int, help="Clusters opened in a step.  [default: by vocabulary]")
+@click.option("--centroid-rank", type=int, help="Dimensions that stage 1 projects states to.  [default: all]")
 @click.option("--always-scored", type=int, help="Rows scored at every step.  [default: one in a thousand]")
 @click.option(
     "--centroid-precision",
@@ -96,6 +97,7 @@ def _options(choices: dict[str, Any]) -> ExportOptions:
     index = IndexOptions(
         num_clusters_override=choices["clusters"],
         always_scored=choices["always_scored"],
+        centroid_rank=choices["centroid_rank"],
         seed=choices["seed"],
         **({} if choices["cluster_size"] is None else {"cluster_size": choices["cluster_size"]}),
     )

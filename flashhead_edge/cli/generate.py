@@ -45,6 +45,12 @@ _INTERRUPTED = 130
 @click.option("--threads", type=int, help="Threads of the operators.  [default: one a physical core]")
 @click.option("--logprobs", is_flag=True, help="With --json: log-probabilities of the chosen tokens.")
 @click.option("--top-logprobs", type=int, default=0, show_default=True, help="With --json: of so many tokens a step.")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the times of prompt, steps, choices and text for ui.perfetto.dev.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON object, at the end.")
 @click.option("--no-verify", is_flag=True, help="Do not hash the bundle's files; starts faster.")
 @click.pass_context
@@ -58,6 +64,7 @@ def generate_command(
     monitor: int | None,
     draft: Path | None,
     threads: int | None,
+    trace: Path | None,
     as_json: bool,
     no_verify: bool,
     **options: Any,
@@ -71,7 +78,9 @@ def generate_command(
     from flashhead_edge.generation import GenerationOptions
     from flashhead_edge.generator import Generator
     from flashhead_edge.monitor import MonitorOptions
+    from flashhead_edge.tracing import Tracer
 
+    tracer = Tracer() if trace is not None else None
     opened = Bundle.open(bundle, verify=not no_verify)
     generator = Generator(
         opened,
@@ -79,11 +88,14 @@ def generate_command(
         runtime=runtime,
         threads=threads,
         monitor=MonitorOptions(every=monitor) if monitor else None,
+        tracer=tracer,
         draft=None if draft is None else Generator(Bundle.open(draft, verify=not no_verify), threads=threads),
     )
     chosen = GenerationOptions.of(**sampling_keywords(options, generator.tokenizer), **options)
     text = sys.stdin.read() if prompt == "-" else prompt
     result = _run(generator.stream(text, chosen), echo=not as_json)
+    if trace is not None and tracer is not None:
+        tracer.write(trace)
     if as_json:
         click.echo(json.dumps(_report(result), ensure_ascii=False, indent=2))
     if ctx.find_root().params.get("verbose"):

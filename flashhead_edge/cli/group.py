@@ -12,6 +12,7 @@ import click
 
 from flashhead_edge._version import __version__
 from flashhead_edge.errors import FlashHeadError, did_you_mean
+from flashhead_edge.logs import FORMATS, LEVELS, configure
 
 _INTERRUPTED = 130
 
@@ -112,9 +113,14 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="flashhead-edge", prog_name="flashhead-edge")
 @click.option("-v", "--verbose", is_flag=True, help="Show timings, and tracebacks of errors.")
-def main(verbose: bool) -> None:
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), default="warning", show_default=True, help="Least that is logged."
+)
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="On standard error.")
+def main(verbose: bool, log_level: str, log_format: str) -> None:
     """A two-stage LM head for small language models: export it, run it, measure it.
 
     Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
     """
     del verbose  # commands and error handling read it from the context
+    configure(log_level, log_format)

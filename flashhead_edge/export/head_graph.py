@@ -61,6 +61,7 @@ class HeadTables:
         logit_softcap: Soft-cap of the logits, or None.
         low_bit_codes: ``head.low_bit_codes``, [T, C, blocks, 16 or 32] uint8, or None; only native graphs read them.
         low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float32, or None.
+        projection: ``head.projection``, [H, r] float32, or None; centroids have r columns then.
     """
 
     rows: TensorRef
@@ -77,16 +78,21 @@ class HeadTables:
     logit_softcap: float | None
     low_bit_codes: TensorRef | None = None
     low_bit_scales: TensorRef | None = None
+    projection: TensorRef | None = None
 
 
 def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
     """Stage 1: products of all centroids with the state, [B, K]."""
-    name = "/head/centroids/MatMul"
+    name, state = "/head/centroids/MatMul", "hidden_states"
+    if tables.projection is not None:
+        graph.external(tables.projection)
+        state = graph.node("MatMul", [state, tables.projection.name], "/head/projection/MatMul")
+        width = tables.projection.shape[1]
     if tables.centroid_scales is None:
         graph.external(tables.centroids)
-        return graph.node("MatMul", ["hidden_states", tables.centroids.name], name)
+        return graph.node("MatMul", [state, tables.centroids.name], name)
     return graph.quantized_product(
-        "hidden_states", tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
+        state, tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
     )
 
 

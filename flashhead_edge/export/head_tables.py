@@ -73,12 +73,15 @@ def write_head_data(
         row_bias = None
         if head.bias is not None:
             row_bias = data.append(layout.ROW_BIAS, np.where(order < 0, np.float32(0), head.bias[order]))
+        projection = None
+        if index.projection is not None:
+            projection = data.append("head.projection", np.ascontiguousarray(index.projection))
         bits = CENTROID_BITS[centroid_precision]
         scales = None
         if bits == 32:
-            centroids = data.append("head.centroids", np.ascontiguousarray(index.centroids.T))
+            centroids = data.append("head.centroids", np.ascontiguousarray(index.narrow_centroids.T))
         else:
-            quantized = quantize_rows(index.centroids, bits)
+            quantized = quantize_rows(index.narrow_centroids, bits)
             centroids = data.append("head.centroids", quantized.codes)
             scales = data.append("head.centroid_scales", quantized.scales)
         bias = data.append("head.centroid_bias", index.centroid_bias)
@@ -101,6 +104,7 @@ def write_head_data(
         logit_softcap=head.logit_softcap,
         low_bit_codes=codes_and_scales and codes_and_scales[0],
         low_bit_scales=codes_and_scales and codes_and_scales[1],
+        projection=projection,
     )
     return WrittenHead(tables, slots)
 

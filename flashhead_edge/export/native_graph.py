@@ -46,6 +46,7 @@ def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -
         tables.row_bias,
         tables.low_bit_codes,
         tables.low_bit_scales,
+        tables.projection,
     ]
     for ref in refs:
         if ref is not None:

@@ -17,6 +17,7 @@ from flashhead_edge.files import new_folder
 from flashhead_edge.manifest import Manifest
 from flashhead_edge.runtimes.vllm.architectures import PREFIX, STANDARD_ARCHITECTURES
 from flashhead_edge.runtimes.vllm.reference_cache import CACHE_FILE, save_reference_cache
+from flashhead_edge.runtimes.vllm.settings import SHA256_KEY
 
 #: Sub-folder with the index.
 ASSETS = "flash_head_assets"
@@ -70,6 +71,7 @@ def publish(bundle: Bundle, model: Path, output: Path, *, copy: bool = False, fo
         config = {name: value for name, value in config.items() if name != "auto_map"} | {
             "architectures": [architecture],
             "flash_head_cache_dir": ASSETS,
+            SHA256_KEY: manifest.files[layout.INDEX].sha256,
             "n_probes": manifest.index.num_probes,
             "flash_head_special_token_ids": manifest.always_scored_ids,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,10 +47,17 @@ def save_tokenizer(source: ModelSource, folder: Path, *, tokenizer: Any | None =
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         with quiet_transformers():
             tokenizer.save_pretrained(scratch)
+        _make_compact(Path(scratch) / layout.TOKENIZER)
         _check_same(tokenizer, Path(scratch) / layout.TOKENIZER)
         for name in (layout.TOKENIZER, layout.TOKENIZER_CONFIG, layout.CHAT_TEMPLATE):
             if (file := Path(scratch) / name).is_file():
                 shutil.move(file, folder / name)
+
+
+def _make_compact(file: Path) -> None:
+    """Leave out the white space, a third of the file, which a device would read at every start."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _check_same(tokenizer: Any, file: Path) -> None:

@@ -38,6 +38,7 @@ class IndexOptions:
         alpha: Tempering of the metric, 0 (plain subspace) to 1 (mean square error of the logits).
         rank: Eigen-directions kept.
         rounds: Two-means rounds at each split.
+        centroid_rank: Leading eigen-directions of the states in whose span centroids are fitted, r; None for all H.
         prior_states: Weight of mean rows against states, see :mod:`flashhead_edge.index.centroids`.
         seed: Seed of everything random.
     """
@@ -48,11 +49,12 @@ class IndexOptions:
     alpha: float = 0.5
     rank: int = 384
     rounds: int = 6
+    centroid_rank: int | None = None
     prior_states: float = 100.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        lowest = {"alpha": 0, "rank": 1, "always_scored": 0, "rounds": 0, "prior_states": 1}
+        lowest = {"alpha": 0, "rank": 1, "always_scored": 0, "rounds": 0, "centroid_rank": 1, "prior_states": 1}
         for name, bound in lowest.items():
             value = getattr(self, name)
             if value is not None and not bound <= value <= (1 if name == "alpha" else float("inf")):
@@ -128,9 +130,13 @@ def build_index(
             "The number of probes is out of range.", found=num_probes, expected=f"1 to {num_clusters} (the clusters)"
         )
     calibration = torch.from_numpy(states)
+    metric = activation_metric(calibration.to(device), max(options.rank, options.centroid_rank or 0))
+    projection = None
+    if options.centroid_rank is not None and options.centroid_rank < head.hidden_size:
+        projection = metric.directions[:, : options.centroid_rank].contiguous()
     members = cluster_rows(
         head,
-        activation_metric(calibration.to(device), options.rank),
+        metric.leading(options.rank),
         num_clusters,
         alpha=options.alpha,
         rounds=options.rounds,
@@ -139,7 +145,15 @@ def build_index(
         progress=progress,
     )
     sample = _sample(calibration, most_states(head.vocab_size, head.hidden_size), options.seed)
-    fit = partial(fit_centroids, head, sample, num_probes=num_probes, prior_states=options.prior_states, device=device)
+    fit = partial(
+        fit_centroids,
+        head,
+        sample,
+        num_probes=num_probes,
+        prior_states=options.prior_states,
+        projection=projection,
+        device=device,
+    )
     centroids = fit(members, progress=progress)
     missed = _missed_tokens(head, sample, members, centroids, num_probes)
     order = _with_always_scored(members, always, missed, options.always_slots(head.vocab_size))
@@ -155,6 +169,7 @@ def build_index(
         selection_offset=centroids.selection_offset.numpy(),
         cluster_variance=centroids.variance.numpy(),
         vocab_size=head.vocab_size,
+        projection=None if projection is None else projection.cpu().numpy(),
     )
 
 

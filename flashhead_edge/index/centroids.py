@@ -64,6 +64,7 @@ def fit_centroids(
     num_probes: int,
     prior_states: float,
     threshold: torch.Tensor | None = None,
+    projection: torch.Tensor | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Centroids:
@@ -76,6 +77,7 @@ def fit_centroids(
         num_probes: P, the clusters that will be opened.
         prior_states: Weight of the mean rows, as a number of states.
         threshold: What the clusters compete with at every state, [N], where these are not all of them.
+        projection: Orthonormal columns [H, r] in whose span the centroids are to lie, or None.
         device: torch device for the products.
         progress: Told of every block of clusters.
 
@@ -85,8 +87,8 @@ def fit_centroids(
     import torch
 
     states = states.to(device)
-    regression = StateRegression(states, prior_states)
-    count, width = states.shape
+    regression = StateRegression(states if projection is None else states @ projection, prior_states)
+    count, width = len(states), regression.inputs.shape[1] - 1
     # In half precision: rounding by a thousandth is nothing against what a linear prediction misses.
     greatest = torch.empty((count, len(members)), device=device, dtype=torch.float16)
     excess = torch.empty_like(greatest)  # log mean exp less greatest
@@ -114,7 +116,8 @@ def fit_centroids(
     for start in range(0, len(members), step):
         block = members[start : start + step].to(device)
         empty = (block < 0).all(dim=1)
-        prior = torch.cat(mean_rows(head, block, regression.unit), dim=1)
+        mean, mean_bias = mean_rows(head, block, regression.unit)
+        prior = torch.cat([mean if projection is None else mean @ projection, mean_bias], dim=1)
         target = greatest[:, start : start + step].float().masked_fill_(empty, 0)
         fitted = regression.fit(target, prior)
         weights = ((target - threshold.unsqueeze(1)) * head.logit_scale).sigmoid_()
@@ -122,7 +125,8 @@ def fit_centroids(
         rest = target - regression.predict(fitted) + excess[:, start : start + step].masked_fill(empty, 0)
         shift = rest.mean(dim=0)
         bias = (fitted[:, width] * regression.unit + shift).masked_fill_(empty, EMPTY)
-        parts.append((fitted[:, :width], bias, -shift, rest.var(dim=0, correction=0)))
+        rows = fitted[:, :width] if projection is None else fitted[:, :width] @ projection.T
+        parts.append((rows, bias, -shift, rest.var(dim=0, correction=0)))
     rows, bias, offset, variance = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return Centroids(rows, bias, offset, variance, tokens.cpu(), threshold.cpu())
 

@@ -27,6 +27,10 @@ class ActivationMetric:
     directions: torch.Tensor
     eigenvalues: torch.Tensor
 
+    def leading(self, rank: int) -> ActivationMetric:
+        """The metric of the first directions alone."""
+        return ActivationMetric(self.directions[:, :rank], self.eigenvalues[:rank])
+
     def tempered(self, alpha: float) -> torch.Tensor:
         """Projection [H, r] float32 whose axes are scaled by ``eigenvalue ** (alpha / 2)``, largest scale one."""
         scale = (self.eigenvalues / self.eigenvalues[0]).clamp(min=0) ** (alpha / 2)

@@ -59,7 +59,9 @@ def score_into_logits(
     width: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [B, width] in the states' type, of candidates only, and the best of them [B] float32."""
-    ids, logits = _opened(states, probes, rows, token_order, activation, row_scales, row_bias, num_clusters)
+    ids, logits = _opened(
+        states, probes, rows, token_order, activation, row_scales, row_bias, num_clusters, rounded=True
+    )
     # One column more takes what belongs nowhere.
     full = states.new_zeros(len(states), width + 1)
     full.scatter_(1, ids.where(ids >= 0, width), logits.to(full.dtype))
@@ -82,11 +84,14 @@ def fill_closed(
     products = products + estimate_offset
     ceiling = (best_logits - best_logits.abs().clamp(min=1) * activation[2]).unsqueeze(1)
     estimates = torch.minimum(activate(products, activation), ceiling)
-    estimates = estimates.where(products != -torch.inf, -torch.inf).to(logits.dtype)
-    cluster = cluster_of_token.long().clamp(0, num_clusters - 1)
-    closed = (is_open == 0)[:, cluster] & (cluster_of_token >= 0) & (cluster_of_token < num_clusters)
-    filled = torch.where(closed, estimates[:, cluster], logits)
-    logits.copy_(filled.where(cluster_of_token >= 0, -torch.inf))
+    estimates = estimates.where(products != -torch.inf, -torch.inf)
+    # One look-up for all columns: what each cluster's get, infinity for those that stay, -inf where no token is.
+    stays = torch.inf
+    table = logits.new_full((len(logits), num_clusters + 2), stays)
+    table[:, 1:-1] = estimates.where(is_open == 0, stays)
+    table[:, 0] = -torch.inf
+    columns = table.index_select(1, cluster_of_token.clamp(max=num_clusters) + 1)
+    torch.where(columns == stays, logits, columns, out=logits)
 
 
 def activate(products: torch.Tensor, activation: torch.Tensor) -> torch.Tensor:
@@ -106,8 +111,13 @@ def _opened(
     row_scales: torch.Tensor | None,
     row_bias: torch.Tensor | None,
     num_clusters: int,
+    *,
+    rounded: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids [B, M] int64 and logits [B, M] float32 of the opened clusters' slots."""
+    """Ids [B, M] int64 and logits [B, M] float32 of the opened clusters' slots.
+
+    With ``rounded``, products may be rounded to the type that rows and states share.
+    """
     import torch
 
     places, size = token_order.shape
@@ -118,7 +128,12 @@ def _opened(
     table = rows.reshape(-1, rows.shape[-1])
     chosen = slots if rows.ndim == 3 else ids.clamp(min=0)
     # State by state: gathered rows of a whole batch could be larger than the table.
-    products = torch.stack([table[row].float() @ state.float() for row, state in zip(chosen, states, strict=True)])
+    if rounded and table.dtype == states.dtype:  # to widen all rows takes longer
+        pairs = zip(chosen, states, strict=True)
+        products = torch.stack([torch.mv(table.index_select(0, row), state) for row, state in pairs]).float()
+    else:
+        pairs = zip(chosen, states.float(), strict=True)
+        products = torch.stack([table.index_select(0, row).float() @ state for row, state in pairs])
     if row_scales is not None:
         products = products * row_scales.flatten()[chosen]
     if row_bias is not None:

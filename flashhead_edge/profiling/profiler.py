@@ -30,6 +30,8 @@ from flashhead_edge.profiling.options import ProfileOptions
 from flashhead_edge.profiling.steps import SETTLING, StepTimes, TimedDecoder, TimedGenerator, positions_of, take_steps
 from flashhead_edge.progress import Progress, no_progress
 from flashhead_edge.runtimes.graph_choice import choose_graph
+from flashhead_edge.runtimes.selector import device_facts, select
+from flashhead_edge.runtimes.session import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
@@ -100,13 +102,14 @@ class _Run:
         self._profiled: list[StepTimes] = []
         self._joules = 0.0
         self._clock: float | None = None
+        self._load = LoadMeter()
 
     def measure(self, progress: Progress) -> None:
         """Take all rounds."""
         options, body = self._options, self._bundle.manifest.body
         assert body is not None
         per_round = [len(part) for part in np.array_split(np.arange(options.tokens), options.rounds)]
-        meter, load = open_energy_meter(), LoadMeter()
+        meter = open_energy_meter()
         self.energy_source = meter.source if meter else None
         with tempfile.TemporaryDirectory(prefix="flashhead-profile-") as folder:
             profiled = TimedDecoder(self._graph, body, threads=options.threads, profile=Path(folder) / "session")
@@ -122,7 +125,6 @@ class _Run:
             runs = read_runs(profiled.end_profile(), head=options.head)
         if meter:
             meter.close()
-        self._other_load = load.other_load()
         self._nodes = _counted(runs, per_round)
         self.positions = int(np.median(StepTimes.joined(self._plain).positions))
 
@@ -133,6 +135,7 @@ class _Run:
         """What came of it."""
         import onnxruntime
 
+        other_load = self._load.other_load()
         plain, profiled = StepTimes.joined(self._plain), StepTimes.joined(self._profiled)
         facts = detect(try_providers=False)
         match = match_platform(facts)
@@ -142,10 +145,11 @@ class _Run:
         machine = replace(machine, clock_mhz=self._clock)
         step_ms = float(np.median(plain.step))
         stages, notes = self._stages(plain, machine)
-        if self._other_load is not None and is_heavy(self._other_load):
-            notes += (
-                f"Other programs kept {self._other_load:.1f} cores busy meanwhile: the times cannot be relied on.",
-            )
+        chosen = select(device_facts(), "text", graphs=frozenset(self._bundle.manifest.graphs)).candidate
+        if chosen.provider != CPU_PROVIDER:
+            notes += (f"generate takes {chosen.name} here by itself; this is ONNX Runtime's CPU provider.",)
+        if is_heavy(other_load):
+            notes += (f"Other programs kept {other_load:.1f} cores busy meanwhile: the times cannot be relied on.",)
         tokens = self._options.tokens + self._options.rounds * SETTLING
         return record.Profile(
             platform=match.name,
@@ -163,7 +167,7 @@ class _Run:
             steps=len(plain.step),
             energy_source=self.energy_source,
             overhead=record.Overhead(step_ms, float(np.median(profiled.step))),
-            other_load=self._other_load,
+            other_load=other_load,
             taken_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             head_points=points,
             notes=notes,

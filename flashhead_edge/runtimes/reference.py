@@ -67,7 +67,9 @@ class ReferenceHead:
                 found=centroid_precision,
                 expected=", ".join(CENTROID_BITS),
             )
-        self._centroids = index.centroids if bits == 32 else quantize_rows(index.centroids, bits).dequantize()
+        self._centroids = index.narrow_centroids
+        if bits != 32:
+            self._centroids = quantize_rows(self._centroids, bits).dequantize()
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> ReferenceHead:
@@ -86,7 +88,9 @@ class ReferenceHead:
     def run(self, hidden_states: npt.NDArray[np.float32]) -> HeadOutput:
         """Score states; see :meth:`HeadRuntime.run`."""
         states = self.shape.check_states(hidden_states)
-        products = states @ self._centroids.T + self._index.centroid_bias
+        projection = self._index.projection
+        narrow = states if projection is None else states @ projection
+        products = narrow @ self._centroids.T + self._index.centroid_bias
         opened = self._opened(products + self._index.selection_offset)
         candidates = self._rows[opened].astype(np.float32).reshape(len(states), -1, self.shape.hidden_size)
         logits = np.einsum("bmh,bh->bm", candidates, states)

@@ -214,10 +214,6 @@ def _no_cuda_build(facts: DeviceFacts) -> str | None:
     return f"there is no current build of ONNX Runtime with CUDA for {named}"
 
 
-def _not_intel(facts: DeviceFacts) -> str | None:
-    return None if "intel" in facts.host.cpu_model.lower() else "the processor is not Intel's"
-
-
 def _no_polygraphy(facts: DeviceFacts) -> str | None:
     return None if "polygraphy" in facts.packages else "polygraphy is not installed"
 
@@ -299,18 +295,6 @@ CANDIDATES: tuple[Candidate, ...] = (
         packages=("onnxruntime-gpu",),
     ),
     Candidate(
-        "openvino",
-        "openvino",
-        None,
-        ("text", "head"),
-        "OpenVINO is installed, and the processor is Intel's",
-        _nothing,
-        _nothing,
-        _commands("pip install 'flashhead-edge[openvino]'"),
-        packages=("openvino",),
-        only_if_asked=_not_intel,
-    ),
-    Candidate(
         "onnxruntime-cpu",
         "onnxruntime",
         CPU,
@@ -320,6 +304,17 @@ CANDIDATES: tuple[Candidate, ...] = (
         _provider(CPU),
         _commands("pip install 'flashhead-edge[cpu]'"),
         packages=ONNX_RUNTIMES,
+    ),
+    Candidate(
+        "openvino",
+        "openvino",
+        None,
+        ("text", "head"),
+        "OpenVINO is installed, and ONNX Runtime is not",
+        _nothing,
+        _nothing,
+        _commands("pip install 'flashhead-edge[openvino]'"),
+        packages=("openvino",),
     ),
     Candidate(
         "torch",

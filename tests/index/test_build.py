@@ -312,3 +312,30 @@ def test_progress_tells_every_stage() -> None:
     stages: list[str] = []
     build_index(HEAD, STATES, SMALL, num_probes=3, progress=lambda stage, done, total: stages.append(stage))
     assert list(dict.fromkeys(stages)) == ["clustering", "fitting centroids"]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_centroids_of_low_rank_lie_in_the_leading_directions(bias: bool) -> None:
+    index = build(random_head(VOCAB, WIDTH, bias=bias), centroid_rank=9)
+    check_index(index, VOCAB)
+    projection = index.projection
+    assert projection is not None
+    assert projection.shape == (WIDTH, 9)
+    assert projection.dtype == np.float32
+    np.testing.assert_allclose(projection.T @ projection, np.eye(9), atol=1e-5)
+    np.testing.assert_allclose(index.narrow_centroids @ projection.T, index.centroids, atol=1e-4)
+
+
+def test_where_states_see_few_directions_a_low_rank_loses_nothing() -> None:
+    head, states, others = low_rank_problem()
+    options = {"cluster_size": 10, "always_scored": 0}
+    full = containment(head, build(head, states, **options), others, 20)
+    narrow = containment(head, build(head, states, **options, centroid_rank=6), others, 20)
+    too_narrow = containment(head, build(head, states, **options, centroid_rank=2), others, 20)
+    assert narrow >= full - 0.01
+    assert too_narrow < narrow
+
+
+@pytest.mark.parametrize("rank", [WIDTH, WIDTH + 1])
+def test_the_full_rank_needs_no_projection(rank: int) -> None:
+    assert build(centroid_rank=rank).projection is None

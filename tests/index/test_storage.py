@@ -16,8 +16,8 @@ from flashhead_edge.index.storage import load_index, save_index
 from tests.tiny_heads import random_head, random_index
 
 
-def index_of(*, bias: bool = False) -> HeadIndex:
-    return random_index(random_head(50, 16, bias=bias), 4, always=(0, 7))
+def index_of(*, bias: bool = False, rank: int | None = None) -> HeadIndex:
+    return random_index(random_head(50, 16, bias=bias), 4, always=(0, 7), rank=rank)
 
 
 def tensors_of(index: HeadIndex) -> dict[str, np.ndarray]:
@@ -25,9 +25,9 @@ def tensors_of(index: HeadIndex) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_what_is_written_is_read(tmp_path: Path, bias: bool) -> None:
-    index = index_of(bias=bias)
+@pytest.mark.parametrize(("bias", "rank"), [(False, None), (True, None), (False, 5)])
+def test_what_is_written_is_read(tmp_path: Path, bias: bool, rank: int | None) -> None:
+    index = index_of(bias=bias, rank=rank)
     save_index(index, tmp_path / "index.safetensors")
     loaded = load_index(tmp_path / "index.safetensors")
     for field in fields(HeadIndex):
@@ -48,6 +48,12 @@ def test_the_same_index_gives_the_same_bytes(tmp_path: Path) -> None:
     save_index(index_of(), tmp_path / "a")
     save_index(index_of(), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_projection_of_another_width_is_refused(tmp_path: Path) -> None:
+    save_index(replace(index_of(rank=5), projection=np.eye(9, 5, dtype=np.float32)), tmp_path / "i")
+    with pytest.raises(BundleError, match="do not fit each other"):
+        load_index(tmp_path / "i")
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 16, None])

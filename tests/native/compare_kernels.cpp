@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <vector>
 
@@ -53,14 +54,22 @@ int main(int, char** names) {
     const auto rows = Numbers<float>(slots * head.width);
     std::vector<uint16_t> halves(rows.size());
     for (auto& half : halves) half = static_cast<uint16_t>(rand() % 0x3c00 | (rand() & 0x8000));  // below 1 in size
+    std::vector<BFloat16> upper(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      uint32_t bits;
+      memcpy(&bits, &rows[i], 4);
+      upper[i].bits = static_cast<uint16_t>(bits >> 16);
+    }
+    head.rows_by_token = !(number & 8) && number & 32;
     std::vector<int32_t> order(slots);
-    for (int64_t i = 0; i < slots; ++i) order[i] = rand() % 7 ? static_cast<int32_t>(i) : -1;
+    for (int64_t i = 0; i < slots; ++i) order[i] = rand() % 7 ? static_cast<int32_t>(slots - 1 - i) : -1;
     head.centroids = codes.data();
     head.centroid_scales = scales.data();
     head.centroid_bias = bias.data();
     head.selection_offset = offset.data();
-    head.row_bits = number & 2 ? 16 : 32;
-    head.rows = number & 2 ? static_cast<const void*>(halves.data()) : rows.data();
+    const void* stored[] = {rows.data(), halves.data(), upper.data()};
+    head.row_type = static_cast<RowType>(number % 3);
+    head.rows = stored[number % 3];
     head.token_order = order.data();
     const int low_bits = number & 16 ? 4 : 8;
     const auto low_codes = Bytes(slots * blocks * 4 * low_bits);

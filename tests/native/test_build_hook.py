@@ -13,6 +13,8 @@ from types import ModuleType
 
 import pytest
 
+from flashhead_edge import native
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "native").is_dir(), reason="runs in a source tree")
 
@@ -30,7 +32,7 @@ def build_hook() -> ModuleType:
 def test_it_compiles_and_exports_only_our_functions(build_hook: ModuleType, tmp_path: Path) -> None:
     target = tmp_path / "library.so"
     assert build_hook.compile_library(target) is None
-    assert ctypes.CDLL(str(target)).flashhead_abi() == 1
+    assert ctypes.CDLL(str(target)).flashhead_abi() == native._ABI
     assert list(tmp_path.iterdir()) == [target]
     names = subprocess.run(["nm", "-D", "--defined-only", target], capture_output=True, text=True, check=True).stdout
     exported = {line.split()[-1] for line in names.splitlines()}

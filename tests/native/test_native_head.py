@@ -65,8 +65,9 @@ def test_it_equals_the_oracle_on_any_shape(tmp_path: Path, kernels: str, data: s
     always = tuple(sorted(data.draw(st.sets(st.integers(0, vocab - 1), max_size=20), "always")))
     features = data.draw(st.sampled_from(list(FEATURES.values())), "features")
     rows = data.draw(st.sampled_from(["float32", "float16"]), "rows")
+    rank = data.draw(st.none() | st.integers(1, width), "r")
     head = random_head(vocab, width, seed=vocab, **features)
-    index = random_index(head, size, always=always, seed=width)
+    index = random_index(head, size, always=always, seed=width, rank=rank)
     states = random_states(batch, width, seed=probes)
     oracle = ReferenceHead(
         index,
@@ -90,8 +91,9 @@ def test_low_precision_centroids_score_what_their_codes_stand_for(
     width = data.draw(st.integers(1, 300), "H")
     precision = data.draw(st.sampled_from(["int4", "int8"]), "precision")
     batch = data.draw(st.integers(1, 9), "B")
+    rank = data.draw(st.none() | st.integers(1, width), "r")
     head = random_head(vocab, width, seed=width)
-    index = random_index(head, 4, seed=vocab)
+    index = random_index(head, 4, seed=vocab, rank=rank)
     states = random_states(batch, width, seed=batch)
     native, _ = native_and_portable(fresh(tmp_path), head, index, 5, centroids=precision)
     oracle = ReferenceHead(index, table_rows(head, index), 5, centroid_precision=precision)

@@ -27,6 +27,7 @@ p{margin:0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:24px 0 16px}
 .tile,section{background:var(--card);border:1px solid var(--grid);border-radius:12px;padding:16px}
 .tile b{display:block;font-size:1.5rem;line-height:1.2;font-weight:650;font-variant-numeric:tabular-nums}
+.tile b.words{font-size:1.05rem;line-height:1.68}
 .tile span{font-size:.8125rem;color:var(--muted)}
 .grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:16px}
 section{min-width:0}
@@ -156,7 +157,12 @@ def _tiles(profile: Profile) -> Iterable[str]:
         ("peak memory", "-" if memory is None else f"{memory / 1e6:.0f} MB"),
         ("energy a token", "not measured" if energy is None else f"{1e3 * energy:.1f} mJ"),
     ]
-    return (f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for name, value in figures)
+    return (_tile(name, value) for name, value in figures)
+
+
+def _tile(name: str, value: str) -> str:
+    kind = "" if value[0].isdigit() or value == "-" else ' class="words"'
+    return f'<div class="tile"><b{kind}>{escape(value)}</b><span>{escape(name)}</span></div>'
 
 
 def _stage_table(content: Content) -> str:

@@ -88,15 +88,15 @@ def bandwidth(content: Content, width: float, color: Color) -> Canvas | None:
     stages = [stage for stage, _ in shown]
     values = [value for _, value in shown] + ([peak] if peak else [])
     scale = scale_of(values, _label_width(stages), width - 70, zero=True, margin=0.0)
+    if peak:
+        bottom = 4 + 34 * len(shown)
+        canvas.line(scale(peak), 0, scale(peak), bottom, "text", width=1.5, dash="3 3")
+        canvas.text(scale(peak) + 4, bottom + 14, f"memory {peak:.1f} GB/s", role="text", anchor="end", size=11)
     for number, (stage, value) in enumerate(shown):
         y = 4 + 34 * number
         canvas.text(0, y + 16, stage.name, role="text")
         canvas.rect(scale(0), y + 3, scale(value) - scale(0), 20, STAGE_ROLES[stage.name], hatched=not profile.measured)
         canvas.text(scale(value) + 6, y + 17, f"{value:.1f} GB/s", role="text", size=11)
-    if peak:
-        bottom = 4 + 34 * len(shown)
-        canvas.line(scale(peak), 0, scale(peak), bottom, "text", width=1.5, dash="3 3")
-        canvas.text(scale(peak) + 4, bottom + 14, f"memory {peak:.1f} GB/s", role="text", anchor="end", size=11)
     return canvas
 
 
@@ -110,6 +110,11 @@ def pareto(content: Content, width: float, color: Color) -> Canvas | None:
             values = tuple((point.head_ms, float(point.agreement or 0)) for point in points)
             labels = _sparse(tuple(f"P {point.num_probes}" for point in points)) if measured else ()
             series.append(Series("two-stage, by probes P", values, role, not measured, labels=labels))
+    for profile in content.profiles:
+        if profile.model.head == "dense" and profile.model.agreement is not None:
+            value = (profile.head_ms, profile.model.agreement)
+            role = STAGE_ROLES[record.DENSE_HEAD]
+            series.append(Series("", (value,), role, not profile.measured, joined=False, labels=("dense",)))
     for row in content.single:
         if row.head.startswith("dense") and row.head_ms_p50 and row.head_ms_p50 > 0 and row.agreement is not None:
             value = (row.head_ms_p50, row.agreement)

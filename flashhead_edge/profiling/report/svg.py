@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
-from itertools import count
 
 from flashhead_edge.profiling.report.palette import Color
 
 #: Names for browsers, then fonts that programs without generic names find.
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','Liberation Sans','DejaVu Sans',Arial,sans-serif"
-_numbers = count(1)
 
 
 class Canvas:
@@ -27,7 +26,7 @@ class Canvas:
     def __init__(self, width: float, height: float, title: str, description: str, color: Color) -> None:
         self.width, self.height = width, height
         self._title, self._description, self._color = title, description, color
-        self._id = f"plot{next(_numbers)}"
+        self._id = f"{re.sub('[^a-z]+', '-', title.lower())}-{width:g}"  # unique in a page, the same every time
         self._parts: list[str] = []
         self._patterns: dict[str, str] = {}
 
@@ -65,10 +64,12 @@ class Canvas:
             "circle", f'{_at(cx=x, cy=y, r=size)} fill="{fill}" stroke="{self._color(role)}" stroke-width="2"', tip
         )
 
-    def diamond(self, x: float, y: float, role: str, *, tip: str = "", size: float = 6) -> None:
-        """A mark with four corners."""
+    def diamond(self, x: float, y: float, role: str, *, tip: str = "", size: float = 6, hollow: bool = False) -> None:
+        """A mark with four corners; hollow ones stand for predictions."""
+        fill = self._color("card") if hollow else self._color(role)
         corners = f"{x:.1f},{y - size:.1f} {x + size:.1f},{y:.1f} {x:.1f},{y + size:.1f} {x - size:.1f},{y:.1f}"
-        self._add("polygon", f'points="{corners}" fill="{self._color(role)}"', tip)
+        edge = f'stroke="{self._color(role)}" stroke-width="2"'
+        self._add("polygon", f'points="{corners}" fill="{fill}" {edge}', tip)
 
     def text(
         self,
@@ -82,11 +83,13 @@ class Canvas:
         bold: bool = False,
         turned: bool = False,
     ) -> None:
-        """A line of text at its baseline."""
+        """A line of text at its baseline, apart from what it lies on."""
         weight = ' font-weight="600"' if bold else ""
         turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-        shape = f'{_at(x=x, y=y)} fill="{self._color(role)}" text-anchor="{anchor}" font-size="{size:g}"{weight}{turn}'
-        self._parts.append(f"<text {shape}>{escape(text)}</text>")
+        halo = f'paint-order="stroke" stroke="{self._color("card")}" stroke-width="3" stroke-linejoin="round"'
+        place = f'{_at(x=x, y=y)} text-anchor="{anchor}"{turn} {halo}'
+        look = f'fill="{self._color(role)}" font-size="{size:g}"{weight}'
+        self._parts.append(f"<text {place} {look}>{escape(text)}</text>")
 
     def render(self, *, background: str | None = None) -> str:
         """The image.

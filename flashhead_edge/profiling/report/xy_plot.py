@@ -12,6 +12,8 @@ from flashhead_edge.profiling.report.svg import Canvas, text_width
 _LEFT, _RIGHT, _BOTTOM = 52, 14, 42
 _LINE = 18
 _DASH, _DOTS = "6 4", "2 3"
+#: Left, top, right, bottom.
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,19 @@ def xy_plot(
     canvas.line(_LEFT, bottom, width - _RIGHT, bottom, "axis")
     canvas.text((_LEFT + width - _RIGHT) / 2, canvas.height - 6, axes.x, anchor="middle")
     canvas.text(14, (top + bottom) / 2, axes.y, anchor="middle", turned=True)
+    taken: list[_Box] = []
     for item in series:
-        _draw_series(canvas, item, [(x_scale(x), y_scale(y)) for x, y in item.points], bottom, width)
+        places = [(x_scale(x), y_scale(y)) for x, y in item.points]
+        taken += [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+        _draw_series(canvas, item, places, bottom)
+    for item in series:
+        for (x, y), label in zip(item.points, item.labels, strict=False):
+            _draw_label(canvas, label, x_scale(x), y_scale(y), taken, (_LEFT, top - 8, width - 2, bottom))
     return canvas
 
 
-def _draw_series(
-    canvas: Canvas, item: Series, places: Sequence[tuple[float, float]], bottom: float, width: float
-) -> None:
-    """Line, marks and labels."""
+def _draw_series(canvas: Canvas, item: Series, places: Sequence[tuple[float, float]], bottom: float) -> None:
+    """Line and marks."""
     if item.joined and len(places) > 1:
         canvas.polyline(places, item.role, dash=item.dash, under=bottom if item.filled else None)
     labels = item.labels or ("",) * len(places)
@@ -123,10 +129,23 @@ def _draw_series(
         if item.joined:
             canvas.dot(px, py, item.role, tip=tip, size=3.5, hollow=item.predicted)
         else:
-            canvas.diamond(px, py, item.role, tip=tip)
-        if label:
-            is_left = px + 8 + text_width(label, 11) > width - _RIGHT
-            canvas.text(px - 8 if is_left else px + 8, py + 15, label, anchor="end" if is_left else "start", size=11)
+            canvas.diamond(px, py, item.role, tip=tip, hollow=item.predicted)
+
+
+def _draw_label(canvas: Canvas, label: str, x: float, y: float, taken: list[_Box], frame: _Box) -> None:
+    """Write a label beside its mark where it covers nothing; without such a place it is only in the tip."""
+    wide = text_width(label, 11)
+    for left, base in ((x + 7, y + 15), (x - 7 - wide, y + 15), (x + 8, y + 4), (x - 8 - wide, y - 6), (x + 7, y - 7)):
+        box = (left, base - 10, left + wide, base + 3)
+        inside = frame[0] <= box[0] and frame[1] <= box[1] and box[2] <= frame[2] and box[3] <= frame[3]
+        if label and inside and not any(_overlap(box, other) for other in taken):
+            canvas.text(left, base, label, size=11)
+            taken.append(box)
+            return
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _legend_rows(series: Sequence[Series], width: float) -> list[list[tuple[float, Series]]]:
@@ -152,7 +171,7 @@ def _draw_legend(canvas: Canvas, rows: Sequence[Sequence[tuple[float, Series]]])
                 if not item.limit:
                     canvas.dot(x + 9, y, item.role, size=3, hollow=item.predicted)
             else:
-                canvas.diamond(x + 9, y, item.role, size=5)
+                canvas.diamond(x + 9, y, item.role, size=5, hollow=item.predicted)
             canvas.text(x + 24, y + 4, _legend_text(item))
 
 

@@ -6,15 +6,22 @@ log-probabilities, drafts and their checks. Nothing of vLLM is patched; the modu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
 from flashhead_edge.errors import BundleError
 from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
+from flashhead_edge.runtimes.vllm.head_access import head_of
 from flashhead_edge.runtimes.vllm.settings import HeadSettings
-from flashhead_edge.runtimes.vllm.shard import HeadShard, build_shard
+from flashhead_edge.runtimes.vllm.shard import MAX_ROWS, HeadShard, build_shard
+
+#: Methods whose module has the rows as they are; the second is what quantized models give a head that they leave out.
+_WITH_ROWS = (UnquantizedEmbeddingMethod, UnquantizedLinearMethod)
+_NAMED = "a request's grammar, bias or allowed ids name tokens"
 
 
 class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
@@ -23,12 +30,18 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
     Args:
         dense: The method that the module had.
         settings: How the head is served.
+
+    Attributes:
+        named_rows: Gives the rows, of so many, that name tokens and so must be exact; the worker sets it.
+        adapters: Slots with a LoRA adapter that changes the head; the worker keeps it.
     """
 
     def __init__(self, dense: Any, settings: HeadSettings) -> None:
         super().__init__()
         self.dense = dense
         self.settings = settings
+        self.named_rows: Callable[[int], Sequence[int]] = lambda num_rows: ()
+        self.adapters: set[int] = set()
         self._shard: HeadShard | None = None
 
     def create_weights(self, *arguments: Any, **options: Any) -> None:
@@ -58,28 +71,43 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
             [N, W] in the type of the states.
         """
         reason = self._dense_reason(layer, x, bias)
-        if reason is not None:
-            DENSE_PATH.take(reason, len(x))
-            dense: torch.Tensor = self.dense.apply(layer, x, bias=bias)
-            return dense
-        DENSE_PATH.two_stage_rows += len(x)
+        named = self.named_rows(len(x)) if reason is None else ()
+        if reason is None and len(named) < len(x):
+            return self._two_stage(layer, x, bias, named)
+        DENSE_PATH.take(reason or _NAMED, len(x))
+        dense: torch.Tensor = self.dense.apply(layer, x, bias=bias)
+        return dense
+
+    def _two_stage(
+        self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None, named: Sequence[int]
+    ) -> torch.Tensor:
+        """Logits in two stages but for the rows that name tokens, [N, W]."""
         shard = self._open(layer)
-        logits, best, probes, products = shard.candidates(x)
-        return shard.fill(logits, _best_of_all(best), probes, products)
+        scored = shard.score(x)
+        logits = shard.fill(scored, _best_of_all(scored.best))
+        DENSE_PATH.two_stage_rows += len(x) - len(named)
+        if named:
+            DENSE_PATH.take(_NAMED, len(named))
+            rows = torch.tensor(named, device=x.device)
+            logits[rows] = self.dense.apply(layer, x[rows], bias=bias)
+        return logits
 
     def _dense_reason(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None) -> str | None:
         """Why this call goes to the dense head, or None; judged by shapes and types only, never by values."""
         if x.ndim != 2:
             return f"hidden states have {x.ndim} dimensions instead of 2"
-        if len(x) > self.settings.max_rows:
-            return f"a step had more than {self.settings.max_rows} rows"
+        max_rows = self.settings.max_rows or MAX_ROWS[self._open(layer).path]
+        if len(x) > max_rows:
+            return f"a step had more than {max_rows} rows"
         if bias is not getattr(layer, "bias", None):
             return "the logits were asked for with another bias than the head's own"
+        if self.adapters:
+            return "a LoRA adapter changes the head"
         return None
 
     def _open(self, layer: torch.nn.Module) -> HeadShard:
         """The tables for the weight that the module has now; a reloaded model has another one."""
-        if self._shard is None or self._shard.head.rows is not layer.weight:
+        if self._shard is None or self._shard.rows is not layer.weight:
             part = layer.shard_indices
             first, after = part.org_vocab_start_index, part.org_vocab_end_index
             if layer.org_vocab_size != self.settings.index.vocab_size:
@@ -90,36 +118,42 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
                 )
             bias = getattr(layer, "bias", None)
             self._shard = build_shard(
-                self.settings.index, layer.weight, bias, first, after - first, self.settings.num_probes
+                self.settings.index,
+                layer.weight,
+                bias,
+                first,
+                after - first,
+                self.settings.num_probes,
+                scale_centroids=self.settings.scale_centroids,
             )
         return self._shard
 
 
-def install(model: Any, settings: HeadSettings, model_config: Any) -> None:
+def install(model: Any, settings: HeadSettings, model_config: Any) -> str | None:
     """Give a model's head two stages.
 
     Args:
         model: A model of vLLM, as constructed.
         settings: How the head is served.
         model_config: vLLM's ``ModelConfig``.
+
+    Returns:
+        Why the head stays dense, or None.
     """
-    head = _head_of(model)
+    head = head_of(model)
     if head is None:
-        return  # a stage of a pipeline that has no head
+        return None  # a stage of a pipeline that has no head
+    reason = None
     head_dtype = getattr(model_config, "head_dtype", model_config.dtype)
     if head_dtype != model_config.dtype:
-        DENSE_PATH.take(f"head_dtype is {head_dtype} and the model's type {model_config.dtype}")
-    elif type(head.quant_method) is not UnquantizedEmbeddingMethod:
-        DENSE_PATH.take(f"the head is quantized ({type(head.quant_method).__name__}), so there are no rows to gather")
+        reason = f"head_dtype is {head_dtype} and the model's type {model_config.dtype}"
+    elif type(head.quant_method) not in _WITH_ROWS:
+        reason = f"the head is quantized ({type(head.quant_method).__name__}), so there are no rows to gather"
     else:
         head.quant_method = FlashHeadMethod(head.quant_method, settings)
-
-
-def _head_of(model: Any) -> Any:
-    """The module that makes logits."""
-    owner = model if hasattr(model, "logits_processor") else getattr(model, "language_model", model)
-    head = owner.lm_head if hasattr(owner, "lm_head") else owner.model.embed_tokens
-    return head if hasattr(head, "quant_method") else None
+    if reason is not None:
+        DENSE_PATH.take(reason)
+    return reason
 
 
 def _best_of_all(best: torch.Tensor) -> torch.Tensor:

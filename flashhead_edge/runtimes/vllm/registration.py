@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import multiprocessing
+import os
 from importlib import metadata
-from typing import Any
 
 from flashhead_edge.runtimes.vllm.architectures import PREFIX, STANDARD_ARCHITECTURES
+from flashhead_edge.runtimes.vllm.config_rules import carry_over_rules
+from flashhead_edge.runtimes.vllm.models import class_name
+from flashhead_edge.runtimes.vllm.versions import version_warning
 
 _MODELS = "flashhead_edge.runtimes.vllm.models"
 _REFERENCE = "flash-head"
+_GROUP = "vllm.general_plugins"
 _logger = logging.getLogger("vllm.flashhead_edge")
 
 
@@ -18,6 +24,7 @@ def register_architectures() -> None:
 
     Registering again changes nothing. An architecture that another plugin registered before is left to it, and said so.
     """
+    import vllm
     from vllm import ModelRegistry
 
     known = ModelRegistry.models
@@ -27,37 +34,40 @@ def register_architectures() -> None:
         if standard not in known:
             _logger.debug("this vLLM has no %s, so there is no %s", standard, name)
         elif name not in known:
-            ModelRegistry.register_model(name, f"{_MODELS}:{name}")
+            ModelRegistry.register_model(name, f"{_MODELS}:{class_name(standard, vllm.__version__)}")
         elif getattr(known[name], "module_name", None) != _MODELS:
             foreign.append(name)
-    _carry_over_config_rules()
-    if foreign or _is_installed(_REFERENCE):
-        _logger.warning(
-            "Another plugin, %s, is installed too, and both answer to the same architectures. It replaces vLLM's "
-            "sampler, and may break every model that is served. What to do: pip uninstall %s, or name the plugin to "
-            "use in VLLM_PLUGINS (ours is flashhead_edge).%s",
-            _REFERENCE,
-            _REFERENCE,
-            f" It was first to register {', '.join(foreign)}." if foreign else "",
-        )
+    carry_over_rules()
+    for warning in (version_warning(vllm.__version__), _clash(foreign)):
+        if warning:
+            _warn_once(warning)
 
 
-def _carry_over_config_rules() -> None:
-    """Give our architectures the adjustments of the configuration that vLLM keeps by the standard names."""
-    try:
-        from vllm.model_executor.models.config import MODELS_CONFIG_MAP
-    except ImportError:
-        _logger.debug("this vLLM keeps no adjustments by architecture")
-        return
-    rules: dict[str, Any] = MODELS_CONFIG_MAP
-    for standard in STANDARD_ARCHITECTURES:
-        if standard in rules:
-            rules.setdefault(PREFIX + standard, rules[standard])
+@functools.cache
+def _warn_once(warning: str) -> None:
+    """Warn in the process that was started; vLLM registers in each of its own processes too."""
+    if multiprocessing.parent_process() is None:
+        _logger.warning("%s", warning)
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _clash(foreign: list[str]) -> str | None:
+    """What to say of the reference plugin, or None where vLLM does not load it."""
+    if not foreign and not _is_loaded(_REFERENCE):
+        return None
+    return (
+        f"Another plugin, {_REFERENCE}, is installed too, and both answer to the same architectures. It replaces "
+        f"vLLM's sampler, and may break every model that is served. What to do: pip uninstall {_REFERENCE}, or name "
+        "the plugin to use in VLLM_PLUGINS (ours is flashhead_edge)."
+        + (f" It was first to register {', '.join(foreign)}." if foreign else "")
+    )
+
+
+def _is_loaded(distribution: str) -> bool:
+    """Whether vLLM loads the plugins of a distribution."""
+    wanted = os.environ.get("VLLM_PLUGINS")
+    return any(
+        point.dist is not None
+        and point.dist.metadata["Name"].lower().replace("_", "-") == distribution
+        and (wanted is None or point.name in wanted.split(","))
+        for point in metadata.entry_points(group=_GROUP)
+    )

@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from flashhead_edge.bundle import hash_file
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
 
 #: Environment variable that turns the two-stage head off with 0.
 ENABLED = "FLASHHEAD_ENABLED"
+#: Why the dense head is used then.
+DISABLED = f"{ENABLED}=0"
 CACHE_DIR_KEY = "flash_head_cache_dir"
 PROBES_KEY = "n_probes"
+SPECIAL_IDS_KEY = "flash_head_special_token_ids"
 MAX_ROWS_KEY = "flash_head_max_rows"
 INDEX_FILE = "index.safetensors"
-#: Rows of a step above which the dense head is used; a guess, not measured.
-DEFAULT_MAX_ROWS = 32
+#: SHA-256 of the index, in hexadecimal; folders of other makers have none.
+SHA256_KEY = "flash_head_index_sha256"
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class HeadSettings:
     Attributes:
         index: The head's index.
         num_probes: P.
-        max_rows: Rows of a step above which the dense head is used.
+        max_rows: Rows of a step above which the dense head is used, or None for what was measured.
+        scale_centroids: Whether centroids have no scale before they are compared with rows.
     """
 
     index: HeadIndex
     num_probes: int
-    max_rows: int
+    max_rows: int | None
+    scale_centroids: bool = False
 
 
 def read_settings(model_config: Any) -> HeadSettings | None:
@@ -55,14 +61,15 @@ def read_settings(model_config: Any) -> HeadSettings | None:
     if enabled not in ("0", "1"):
         raise OptionError(f"{ENABLED} is neither 0 nor 1.", found=ascii(enabled[:40]))
     if enabled == "0":
-        DENSE_PATH.take(f"{ENABLED}=0")
+        DENSE_PATH.take(DISABLED)
         return None
     config = model_config.hf_config
     folder = _model_folder(model_config)
-    index = _read_index(_inside(folder, getattr(config, CACHE_DIR_KEY, None)))
+    index, is_ours = _read_index(_inside(folder, getattr(config, CACHE_DIR_KEY, None)), config)
     _check_model(index, model_config)
     num_probes = _number(config, PROBES_KEY, max(1, index.num_clusters // 16), index.num_clusters)
-    return HeadSettings(index, num_probes, _number(config, MAX_ROWS_KEY, DEFAULT_MAX_ROWS, 1 << 20))
+    max_rows = _number(config, MAX_ROWS_KEY, 0, 1 << 20) or None
+    return HeadSettings(index, num_probes, max_rows, scale_centroids=not is_ours)
 
 
 def _model_folder(model_config: Any) -> Path:
@@ -96,23 +103,42 @@ def _inside(folder: Path, name: object) -> Path:
     return folder / inside
 
 
-def _read_index(folder: Path) -> HeadIndex:
+def _read_index(folder: Path, config: Any) -> tuple[HeadIndex, bool]:
+    """The index, and whether it is ours: not of a folder that was published for the reference plugin."""
     from flashhead_edge.index.storage import load_index
-    from flashhead_edge.runtimes.vllm.reference_cache import CACHE_FILE
+    from flashhead_edge.runtimes.vllm.reference_cache import CACHE_FILE, load_reference_cache
 
+    sha256 = getattr(config, SHA256_KEY, None)
     if (folder / INDEX_FILE).is_file():
-        return load_index(folder / INDEX_FILE)
-    if (folder / CACHE_FILE).is_file():
-        raise BundleError(
-            f"{CACHE_FILE} alone, without {INDEX_FILE}, cannot be served yet.",
-            found="a folder published for the reference plugin",
-            hint="export the model and publish it again, or serve it with FLASHHEAD_ENABLED=0",
-        )
+        _check_hash(folder / INDEX_FILE, sha256)
+        return load_index(folder / INDEX_FILE), True
+    if (folder / CACHE_FILE).is_file() and sha256 is None:
+        return load_reference_cache(folder / CACHE_FILE, _special_ids(config)), False
     raise BundleError(
         "The index is missing from the model's folder.",
-        found=f"no {INDEX_FILE} in {folder}",
+        found=f"neither {INDEX_FILE} nor {CACHE_FILE} in {folder}",
         hint="copy the folder again, or serve it without the two-stage head: FLASHHEAD_ENABLED=0",
     )
+
+
+def _special_ids(config: Any) -> list[int]:
+    """Ids that a folder for the reference plugin wants scored at every step: a number, a list, or nothing."""
+    value = getattr(config, SPECIAL_IDS_KEY, None)
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise OptionError(f"{SPECIAL_IDS_KEY} in config.json holds no ids.", found=ascii(value)[:80])
+    return ids
+
+
+def _check_hash(path: Path, expected: str | None) -> None:
+    """An index that was changed, or put there from another model, need not look damaged."""
+    if expected is not None and (found := hash_file(path).sha256) != expected:
+        raise BundleError(
+            f"{path.name} is not the file that was published with this config.json.",
+            found=f"sha256 {found[:16]}...",
+            expected=f"sha256 {ascii(expected)[1:17]}...",
+            hint="copy the folder again, or publish the model again",
+        )
 
 
 def _check_model(index: HeadIndex, model_config: Any) -> None:
@@ -129,7 +155,8 @@ def _check_model(index: HeadIndex, model_config: Any) -> None:
 def _number(config: Any, key: str, default: int, most: int) -> int:
     """A whole number of config.json."""
     value = getattr(config, key, None)
-    value = default if value is None else value
+    if value is None:
+        return default
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise OptionError(f"{key} in config.json is out of range.", found=value, expected=f"1 to {most}")
     return value

@@ -1,27 +1,111 @@
-"""The part of a head that one device has: its tensors, and full-width logits from them."""
+"""The part of a head that one device has: its tensors, and full-width logits from them.
+
+On a CPU the native library does all of it, where it was compiled; GPUs run the Triton kernels, and everything else
+plain torch.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from flashhead_edge import native
 from flashhead_edge.kernels.head_tensors import CentroidTensors, HeadTensors, LogitColumns, activation_values
 from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.runtimes.vllm.reference_cache import scaled_to_rows
 
 if TYPE_CHECKING:
     import torch
 
     from flashhead_edge.index.head_index import HeadIndex
+    from flashhead_edge.native.full_logits import Candidates, FullLogits
 
-#: Bits of stage 1 on a GPU; elsewhere it is a float32 product.
-_GPU_BITS = 8
+_logger = logging.getLogger("vllm.flashhead_edge")
+#: Bits of stage 1.
+_BITS = 8
+#: Rows of a step up to which two stages are not slower than the dense head, by what runs them (docs/vllm.md, Speed).
+MAX_ROWS = {"native": 64, "torch": 2, "triton": 32}
+
+
+class HeadShard(Protocol):
+    """What the plugin asks of a device's part. Scale and soft-cap are left to vLLM, which applies them afterwards."""
+
+    @property
+    def path(self) -> str:
+        """What runs it: "native", "torch" or "triton"."""
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The weight of vLLM itself, [W, H]."""
+
+    def score(self, states: torch.Tensor) -> Any:
+        """Score states up to the point where devices must agree on the best logit.
+
+        Args:
+            states: [N, H], any floating type.
+
+        Returns:
+            What :meth:`fill` takes; its attribute ``best``, [N] float32, is the best exact logit on this device.
+        """
+
+    def fill(self, scored: Any, best: torch.Tensor) -> torch.Tensor:
+        """Logits of all columns: exact ones of candidates, estimates of the others below the best logit of all devices.
+
+        Args:
+            scored: What :meth:`score` gave.
+            best: The best exact logit over all devices, [N] float32.
+
+        Returns:
+            [N, W] in the type of the rows, -inf where no token is.
+        """
 
 
 @dataclass(frozen=True)
-class HeadShard:
-    """Tensors of one device's tokens; scale and soft-cap are left to vLLM, which applies them afterwards.
+class NativeShard:
+    """A part that the native library scores.
+
+    Attributes:
+        rows: vLLM's own weight, [W, H].
+        logits: The head in the library.
+    """
+
+    rows: torch.Tensor
+    logits: FullLogits
+    path: str = "native"
+
+    def score(self, states: torch.Tensor) -> Candidates:
+        """Both stages."""
+        return self.logits.candidates(states)
+
+    def fill(self, scored: Candidates, best: torch.Tensor) -> torch.Tensor:
+        """All columns."""
+        return self.logits.fill(scored, best)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the operators found of N states.
+
+    Attributes:
+        logits: [N, W], of candidates only.
+        best: [N] float32.
+        probes: Opened clusters, [N, P] int64.
+        products: [N, K] float32.
+    """
+
+    logits: torch.Tensor
+    best: torch.Tensor
+    probes: torch.Tensor
+    products: torch.Tensor
+
+
+@dataclass(frozen=True)
+class OperatorShard:
+    """A part that the operators of :mod:`flashhead_edge.kernels.operators` score.
 
     Attributes:
         head: Stage 2; its rows are vLLM's own weight, [W, H].
@@ -30,6 +114,7 @@ class HeadShard:
         bias: [K] float32.
         selection_offset: [K] float32.
         num_probes: P.
+        path: "torch" or "triton".
     """
 
     head: HeadTensors
@@ -38,16 +123,15 @@ class HeadShard:
     bias: torch.Tensor
     selection_offset: torch.Tensor
     num_probes: int
+    path: str
 
-    def candidates(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Score states up to the point where devices must agree on the best logit.
+    @property
+    def rows(self) -> torch.Tensor:
+        """The weight of vLLM itself."""
+        return self.head.rows
 
-        Args:
-            states: [N, H], any floating type.
-
-        Returns:
-            Logits [N, W] of candidates only, the best of them [N] float32, opened clusters [N, P], products [N, K].
-        """
+    def score(self, states: torch.Tensor) -> Scored:
+        """Both stages."""
         import torch
 
         from flashhead_edge.kernels import operators
@@ -58,30 +142,25 @@ class HeadShard:
             products = operators.score_clusters(self.centroids, states)
         probes = (products + self.selection_offset).topk(self.num_probes, dim=1).indices
         logits, best = operators.score_into_logits(self.head, states, probes, self.columns.width)
-        return logits, best, probes, products
+        return Scored(logits, best, probes, products)
 
-    def fill(
-        self, logits: torch.Tensor, best: torch.Tensor, probes: torch.Tensor, products: torch.Tensor
-    ) -> torch.Tensor:
-        """Write estimates of closed clusters below the best logit of all devices.
-
-        Args:
-            logits: What :meth:`candidates` gave, [N, W]; written to.
-            best: The best exact logit over all devices, [N] float32.
-            probes: Opened clusters, [N, P].
-            products: [N, K].
-
-        Returns:
-            The same logits, -inf where no token is.
-        """
+    def fill(self, scored: Scored, best: torch.Tensor) -> torch.Tensor:
+        """All columns."""
         from flashhead_edge.kernels import operators
 
-        operators.fill_closed(self.columns, self.head.activation, logits, best, probes, products)
-        return logits
+        operators.fill_closed(self.columns, self.head.activation, scored.logits, best, scored.probes, scored.products)
+        return scored.logits
 
 
 def build_shard(
-    index: HeadIndex, rows: torch.Tensor, row_bias: torch.Tensor | None, first_token: int, num_tokens: int, probes: int
+    index: HeadIndex,
+    rows: torch.Tensor,
+    row_bias: torch.Tensor | None,
+    first_token: int,
+    num_tokens: int,
+    probes: int,
+    *,
+    scale_centroids: bool = False,
 ) -> HeadShard:
     """Lay a head out on the device of its rows.
 
@@ -92,8 +171,12 @@ def build_shard(
         first_token: Id of the first row.
         num_tokens: Tokens that the device has.
         probes: P.
+        scale_centroids: The index is of a folder for the reference plugin, whose centroids have no scale.
     """
     import torch
+
+    if scale_centroids:
+        index = scaled_to_rows(index, rows[:num_tokens], first_token)
 
     def place(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(rows.device)
@@ -102,23 +185,34 @@ def build_shard(
     local = np.where((index.token_order >= 0) & (local >= 0) & (local < num_tokens), local, -1).astype(np.int32)
     clusters = np.full(len(rows), -1, dtype=np.int32)
     clusters[:num_tokens] = index.slot_of_token[first_token : first_token + num_tokens] // index.cluster_size
-    centroids: torch.Tensor | CentroidTensors
+    head = HeadTensors(
+        rows=rows,
+        token_order=place(local),
+        num_clusters=index.num_clusters,
+        activation=place(np.array(activation_values(dtype=rows.dtype), dtype=np.float32)),
+        row_bias=None if row_bias is None else row_bias.float().contiguous(),
+    )
+    columns = LogitColumns(place(clusters), place(np.zeros(index.num_clusters, dtype=np.float32)))
+    codes = quantize_rows(index.centroids, _BITS)
+    bias, offset = place(index.centroid_bias), place(index.selection_offset)
+    quantized = CentroidTensors(place(codes.codes), place(codes.scales), bias, _BITS)
     if rows.device.type == "cuda":
-        codes = quantize_rows(index.centroids, _GPU_BITS)
-        centroids = CentroidTensors(place(codes.codes), place(codes.scales), place(index.centroid_bias), _GPU_BITS)
-    else:
-        centroids = place(index.centroids)
-    return HeadShard(
-        head=HeadTensors(
-            rows=rows,
-            token_order=place(local),
-            num_clusters=index.num_clusters,
-            activation=place(np.array(activation_values(dtype=rows.dtype), dtype=np.float32)),
-            row_bias=None if row_bias is None else row_bias.float().contiguous(),
-        ),
-        columns=LogitColumns(place(clusters), place(np.zeros(index.num_clusters, dtype=np.float32))),
-        centroids=centroids,
-        bias=place(index.centroid_bias),
-        selection_offset=place(index.selection_offset),
-        num_probes=probes,
+        return OperatorShard(head, columns, quantized, bias, offset, probes, "triton")
+    if rows.device.type == "cpu" and native.is_available():
+        from flashhead_edge.native.full_logits import FullLogits
+
+        return NativeShard(rows, FullLogits(head, columns, quantized, offset, probes))
+    if rows.device.type == "cpu":
+        _say_slow(native.unavailable_because())
+    # Of the same codes, so that it opens the same clusters.
+    return OperatorShard(head, columns, place(codes.dequantize()), bias, offset, probes, "torch")
+
+
+@functools.cache
+def _say_slow(reason: str | None) -> None:
+    _logger.warning(
+        "Plain torch runs the two-stage head, by default up to %d rows of a step, because the native library cannot be "
+        "used: %s. What to do: install flashhead-edge where a C++ compiler is.",
+        MAX_ROWS["torch"],
+        reason,
     )

@@ -1,0 +1,209 @@
+"""How often the plugin of vLLM picks dense vLLM's token, and how far its next-token distribution is from dense's.
+
+Runs in the environment of ``make test-vllm``. vLLM writes texts from the prompts of ``texts/prompts.txt``, greedy and
+drawn at temperature 1, with its dense head; at each decode position the plugin's head scores the same hidden state, at
+the default number of probes. Beside that, whole greedy texts of both heads, and the share of drafts that each accepts.
+Writes ``results/vllm-agreement.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.models import MODELS, RESULTS
+from benchmarks.vllm_models import published_folder, standard_folder
+from flashhead_edge.platforms.host import host_facts
+
+NEW_TOKENS = 22
+BATCH = 8
+#: Of each of the first eight texts, with all clusters opened: what is left is rounding.
+ALL_OPENED_TOKENS = 8
+DRAFTS = 3
+METHODS = ("ngram", "draft_model")
+SAMPLING = {"greedy": {"temperature": 0.0}, "drawn": {"temperature": 1.0, "seed": 0}}
+
+
+def main() -> None:
+    """Measure every model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    arguments = parser.parse_args()
+    os.environ |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    import torch
+    import vllm
+
+    report = {
+        "machine": host_facts().as_dict(),
+        "versions": {"vllm": vllm.__version__, "torch": torch.__version__},
+        "dtype": "bfloat16",
+        "batch": BATCH,
+        "new_tokens": NEW_TOKENS,
+        "models": [measure(name) for name in arguments.models],
+    }
+    (RESULTS / "vllm-agreement.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report["models"], indent=1))
+
+
+def measure(name: str) -> dict[str, object]:
+    """All figures of one model."""
+    prompts = (Path(__file__).parent / "texts" / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    engine = start(published_folder(name))
+    method = two_stage_method(engine)
+    own = texts(engine, prompts, SAMPLING["greedy"])
+    comparison = Comparison(method)
+    report: dict[str, object] = {
+        "model": name,
+        "num_clusters": method.settings.index.num_clusters,
+        "num_probes": method.settings.num_probes,
+    }
+    dense_texts = {}
+    for kind, sampling in SAMPLING.items():
+        comparison.clear()
+        dense_texts[kind] = texts(engine, prompts, sampling)
+        report[kind] = comparison.figures()
+    stop(engine)
+    engine = start(published_folder(name), num_probes=report["num_clusters"])
+    comparison = Comparison(two_stage_method(engine))
+    texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": ALL_OPENED_TOKENS})
+    report["all_opened"] = comparison.figures() | comparison.rounding()
+    stop(engine)
+    engine = start(standard_folder(name))
+    standard = texts(engine, prompts, SAMPLING["greedy"])
+    stop(engine)
+    if standard != dense_texts["greedy"]:
+        raise SystemExit("the dense head in the plugin wrote other texts than vLLM without it")
+    report["accepted_drafts"] = {method: accepted_drafts(name, prompts, method) for method in METHODS}
+    same = [np.equal(ours, theirs) for ours, theirs in zip(own, standard, strict=True)]
+    report["greedy_texts"] = {
+        "texts": len(same),
+        "equal": sum(bool(tokens.all()) for tokens in same),
+        "tokens_before_the_first_difference": sum(int(np.logical_and.accumulate(tokens).sum()) for tokens in same),
+    }
+    return report
+
+
+def accepted_drafts(name: str, prompts: list[str], method: str) -> dict[str, float]:
+    """Share of drafts accepted, greedily, by the standard model and by the published one; each drafts for itself."""
+    shares = {}
+    for head, folder in (("dense", standard_folder(name)), ("two_stage", published_folder(name))):
+        draft = {"model": str(folder)} if method == "draft_model" else {"prompt_lookup_max": 3, "prompt_lookup_min": 1}
+        engine = start(folder, speculative_config={"method": method, "num_speculative_tokens": DRAFTS} | draft)
+        texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": NEW_TOKENS})
+        counted = {
+            metric.name.rpartition("_num_")[2]: metric.value for metric in engine.get_metrics() if "spec" in metric.name
+        }
+        shares[head] = counted["accepted_tokens"] / counted["draft_tokens"]
+        stop(engine)
+    return shares
+
+
+class Comparison:
+    """Stands in for the head's ``apply``: vLLM goes on with dense logits, ours are compared with them.
+
+    Args:
+        method: The plugin's method of the head.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self._two_stage, self._dense = method.apply, method.dense.apply
+        self.clear()
+        method.apply = self.apply
+
+    def clear(self) -> None:
+        """Forget what was compared."""
+        self.agrees: list[bool] = []
+        self.variations: list[float] = []
+        self.differing: list[float] = []
+        self.ulps: list[float] = []
+
+    def apply(self, layer: Any, x: Any, bias: Any = None) -> Any:
+        """Dense logits, [N, W]."""
+        ours, dense = self._two_stage(layer, x, bias=bias), self._dense(layer, x, bias=bias)
+        vocab = layer.org_vocab_size
+        probabilities = [logits[:, :vocab].float().softmax(dim=1) for logits in (ours, dense)]
+        self.variations += ((probabilities[0] - probabilities[1]).abs().sum(dim=1) / 2).tolist()
+        self.differing += (ours != dense)[:, :vocab].float().mean(dim=1).tolist()
+        self.ulps += units_in_the_last_place(ours[:, :vocab], dense[:, :vocab]).amax(dim=1).tolist()
+        self.agrees += (ours[:, :vocab].argmax(dim=1) == dense[:, :vocab].argmax(dim=1)).tolist()
+        return dense
+
+    def figures(self) -> dict[str, float]:
+        """Agreement, and total variation at temperature 1."""
+        return {
+            "positions": len(self.agrees),
+            "agreement": float(np.mean(self.agrees)),
+            "total_variation_mean": float(np.mean(self.variations)),
+            "total_variation_p50": float(np.quantile(self.variations, 0.5)),
+            "total_variation_p99": float(np.quantile(self.variations, 0.99)),
+        }
+
+    def rounding(self) -> dict[str, float]:
+        """Share of the logits that differ at all, and the greatest difference in units in the last place."""
+        return {
+            "logits_that_differ": float(np.mean(self.differing)),
+            "greatest_difference_ulps": float(np.max(self.ulps)),
+        }
+
+
+def units_in_the_last_place(ours: Any, dense: Any) -> Any:
+    """Differences of bfloat16 numbers, in units of the larger one's last place, [N, V]."""
+    import torch
+
+    larger = torch.maximum(ours.abs(), dense.abs()).float().clamp(min=torch.finfo(torch.bfloat16).tiny)
+    unit = torch.exp2(torch.floor(torch.log2(larger)) - 7)
+    return (ours.float() - dense.float()).abs() / unit
+
+
+def start(folder: Path, num_probes: int | None = None, **options: Any) -> Any:
+    """An engine of vLLM in this process."""
+    from vllm import LLM
+
+    return LLM(
+        str(folder),
+        hf_overrides={"flash_head_max_rows": 64} | ({"n_probes": num_probes} if num_probes else {}),
+        disable_log_stats=False,
+        dtype="bfloat16",
+        enforce_eager=True,
+        max_model_len=256,
+        max_num_seqs=BATCH,
+        enable_prefix_caching=False,
+        **options,
+    )
+
+
+def stop(engine: Any) -> None:
+    """End an engine and give its memory back."""
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    engine.llm_engine.engine_core.shutdown()
+    del engine
+    gc.collect()
+    cleanup_dist_env_and_memory()
+
+
+def texts(engine: Any, prompts: list[str], sampling: dict[str, Any]) -> list[list[int]]:
+    """New tokens of each prompt; every text is as long, so that the batches of two engines are the same."""
+    from vllm import SamplingParams
+
+    settings = SamplingParams(**{"max_tokens": NEW_TOKENS, "ignore_eos": True} | sampling)
+    return [list(request.outputs[0].token_ids) for request in engine.generate(prompts, settings, use_tqdm=False)]
+
+
+def two_stage_method(engine: Any) -> Any:
+    """The plugin's method of the head in an engine of this process."""
+    from flashhead_edge.runtimes.vllm.head_access import two_stage_methods
+
+    return engine.apply_model(two_stage_methods)[0][0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
