@@ -36,6 +36,7 @@ class Coefficients:
         fitted_to: What the numbers come from, for people.
         relative_error: By which share predictions were off at worst in 9 of 10 cases that nothing was fitted to; None
             where there were none.
+        judged_by: What those cases were, for people.
     """
 
     bandwidth_share: float
@@ -52,6 +53,7 @@ class Coefficients:
     runtime_bytes: int | None
     fitted_to: str
     relative_error: float | None
+    judged_by: str = "steps of whole models, batch 1"
 
 
 #: vLLM stores int4 weights in groups of 128, with a half-precision scale and a zero point of four bits.
@@ -74,6 +76,7 @@ _CPU = Coefficients(
     runtime_bytes=120 << 20,
     fitted_to="heads of 65,536 x 1,024 and 16,384 x 256 on 2 cores of an x86 processor with AVX-512 VNNI.",
     relative_error=0.2,
+    judged_by="heads alone; bodies were not measured",
 )
 _JETSON = Coefficients(
     bandwidth_share=0.817,
