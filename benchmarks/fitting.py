@@ -15,7 +15,7 @@ _FIRST_STEP, _LAST_STEP = 0.3, 0.002
 
 
 def fit_coefficients(cases: Sequence[Case], start: Coefficients, names: Sequence[str]) -> Coefficients:
-    """Change coefficients one at a time while the mean error of the logarithm falls.
+    """Change coefficients one at a time while the mean square error of the logarithm falls.
 
     Args:
         cases: What is fitted to.
@@ -42,8 +42,8 @@ def fit_coefficients(cases: Sequence[Case], start: Coefficients, names: Sequence
 
 
 def mean_error(cases: Sequence[Case], coefficients: Coefficients) -> float:
-    """Mean of the absolute logarithm of predicted against found."""
-    return float(np.mean([abs(np.log(predict(coefficients) / found)) for predict, found in cases]))
+    """Root of the mean square of the logarithm of predicted against found."""
+    return float(np.sqrt(np.mean([np.log(predict(coefficients) / found) ** 2 for predict, found in cases])))
 
 
 def ratio_errors(ratios: Sequence[float]) -> dict[str, float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 
 from benchmarks.head_timing import spread
-from benchmarks.undisturbed import Waiting, go_first
+from benchmarks.undisturbed import go_first
 from flashhead_edge.bench.heads import decoding_graphs
 from flashhead_edge.bench.options import Test
 from flashhead_edge.bench.turns import PROMPT_LENGTH, PROMPTS, SETTLING, BodyDecoder, take_turn
@@ -18,16 +17,15 @@ from flashhead_edge.tokenizer import Tokenizer
 
 BODY_ALONE = "body alone"
 HEADS = ("two-stage", "two-stage-portable", "dense-int8", "dense-int4")
-_TOKENS, _TURNS = 32, 4
+_TOKENS, _TURNS = 32, 6
 
 
-def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 20) -> list[dict[str, Any]]:
-    """Time steps of one text; a turn in which a thread had to wait for a core does not count.
+def measure_steps(bundle: Bundle, *, threads: int) -> list[dict[str, Any]]:
+    """Time steps of one text.
 
     Args:
         bundle: A bundle with a body.
         threads: Threads of the operators.
-        limit_s: No new round begins after this many seconds.
 
     Returns:
         For the body alone and for each head: its name, the positions in the cache in the middle of the steps, and the
@@ -44,16 +42,8 @@ def measure_steps(bundle: Bundle, *, threads: int, limit_s: float = 20) -> list[
         }
         decoders[BODY_ALONE] = BodyDecoder(bundle.file(bundle.graph("body").file), body, threads=threads)
         seconds: dict[str, list[float]] = {name: [] for name in decoders}
-        waiting, begin = Waiting(), time.monotonic()
-        turns = dict.fromkeys(decoders, 0)
-        while min(turns.values()) < _TURNS and time.monotonic() - begin < limit_s:
+        for _ in range(_TURNS):
             for name, decoder in decoders.items():
-                waiting.restart()
-                turn = take_turn(decoder, test, ids)
-                if not waiting.disturbed(float(turn.seconds.sum())):
-                    turns[name] += 1
-                    seconds[name] += list(turn.seconds)
-        if not min(turns.values()):
-            raise SystemExit("The machine was too busy to measure steps.")
+                seconds[name] += list(take_turn(decoder, test, ids).seconds)
     positions = PROMPT_LENGTH + SETTLING + _TOKENS // 2
     return [{"head": name, "positions": positions, **spread(np.array(found))} for name, found in seconds.items()]

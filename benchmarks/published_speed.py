@@ -26,7 +26,8 @@ from flashhead_edge.prediction.roofline import predict_step
 from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, HeadShape, ModelShape
 
 PUBLISHED = Path(__file__).resolve().parent / "published"
-FITTED = ("bandwidth_share", "layer_us")
+#: What is fitted, and where the fit begins.
+FITTED = {"bandwidth_share": 0.8, "layer_us": 50.0}
 _BODIES = {"bf16": "fp16", "W4A16": "int4"}
 _POSITIONS = 128
 #: Their machine is not named; ratios are taken on one core of the one that ``results/prediction.json`` was measured on.
@@ -105,7 +106,7 @@ def step_ms(
 
 def fit(rows: list[dict[str, Any]], published: dict[str, Any], catalog: Catalog) -> Coefficients:
     """Fit a family to its steps with dense heads; no published figure parts opened rows from others."""
-    start = family_coefficients(catalog.find(rows[0]["platform"]))
+    start = replace(family_coefficients(catalog.find(rows[0]["platform"])), **FITTED)
     cases = [
         (
             lambda found, row=row: step_ms(row, published, catalog, HeadShape(DENSE), found),
@@ -113,7 +114,7 @@ def fit(rows: list[dict[str, Any]], published: dict[str, Any], catalog: Catalog)
         )
         for row in rows
     ]
-    fitted = fit_coefficients(cases, start, FITTED)
+    fitted = fit_coefficients(cases, start, tuple(FITTED))
     return replace(fitted, gather_share=fitted.bandwidth_share)
 
 

@@ -424,7 +424,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "context_candidates": context_candidates,
     "prediction_errors": rendered(prediction_tables.errors, "prediction.json"),
     "prediction_heads": rendered(prediction_tables.heads, "prediction.json"),
-    "prediction_steps": rendered(prediction_tables.steps, "prediction.json"),
     "prediction_coefficients": rendered(prediction_tables.coefficients, "prediction.json"),
     "published_errors": rendered(prediction_tables.published_errors, "published-speed.json"),
     "published_speedups": rendered(prediction_tables.published_speedups, "published-speed.json"),
@@ -432,7 +431,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "published_ratios": rendered(prediction_tables.published_ratios, "published-speed.json"),
     "not_predicted": rendered(prediction_tables.not_predicted, "published-speed.json"),
     "scaling": rendered(prediction_tables.scaling, "scaling.json"),
-    "scaling_clustering": rendered(prediction_tables.scaling_clustering, "scaling.json"),
     "vllm_speed": vllm_speed,
 }
 

@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from benchmarks.clustering_worker import OURS
 from benchmarks.head_timing import Case, kernels, spread, time_cases, write_graphs
 from benchmarks.models import RESULTS, WORK
 from benchmarks.prediction import PLATFORM, case_head, dense, two_stage
+from benchmarks.undisturbed import go_first
+from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.index.build import IndexOptions, most_states
 from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.platforms.host import host_facts
@@ -46,14 +49,19 @@ def main() -> None:
     parser.add_argument("series", nargs="+", choices=[*SERIES, "clustering"])
     parser.add_argument("--prepare", action="store_true", help="write the heads and stop")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", type=float, required=True, help="clock of the cores, GHz")
+    parser.add_argument("--clock", type=float, help="clock of the cores, GHz")
     parser.add_argument("--calls", type=int, default=12, help="undisturbed ones of each head")
     parser.add_argument("--limit", type=float, default=60, help="seconds after which no new turn begins")
     parser.add_argument("--output", type=Path, default=RESULTS / "scaling.json")
+    parser.add_argument("--predict-only", action="store_true", help="predict what was measured again")
     arguments = parser.parse_args()
+    if arguments.predict_only:
+        predict_again(arguments.output, arguments.series)
+        return
     for name in arguments.series:
         if name == "clustering":
-            keep(arguments.output, name, {} if arguments.prepare else measure_clustering(arguments))
+            if not arguments.prepare:
+                measure_clustering(arguments)
             continue
         graphs = write_graphs([case for _, case in SERIES[name]()], WORK / "heads")
         if not arguments.prepare:
@@ -101,6 +109,7 @@ def all_heads(size: tuple[int, int], batch: int = 1) -> list[Case]:
 
 def measure_heads(name: str, graphs: dict[Case, Path], arguments: argparse.Namespace) -> dict[str, Any]:
     """Time one series."""
+    go_first()
     load, stream = os.getloadavg(), [stream_bandwidth(arguments.threads).value]
     times = time_cases(graphs, threads=arguments.threads, calls=arguments.calls, limit_s=arguments.limit)
     stream.append(stream_bandwidth(arguments.threads).value)
@@ -119,6 +128,17 @@ def measure_heads(name: str, graphs: dict[Case, Path], arguments: argparse.Names
         "calls": min(map(len, times.values())),
         "points": points,
     }
+
+
+def predict_again(output: Path, names: list[str]) -> None:
+    """Predict measured heads with the coefficients of now."""
+    report = json.loads(output.read_text(encoding="utf-8"))
+    for name in names:
+        series = report[name]
+        limits = Limits(*[series["bandwidth_gb_s"]] * 2, "given", series["operations_g_s"], None)
+        for row in series["points"]:
+            row |= point(Case(**{field.name: row[field.name] for field in fields(Case)}), limits)
+        keep(output, name, series)
 
 
 def point(case: Case, limits: Limits) -> dict[str, Any]:
@@ -142,8 +162,9 @@ def point(case: Case, limits: Limits) -> dict[str, Any]:
     }
 
 
-def measure_clustering(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time clusterings and look at their memory."""
+def measure_clustering(arguments: argparse.Namespace) -> None:
+    """Time clusterings and look at their memory; each is kept when it is done, as the large ones take minutes."""
+    go_first()
     load, points = os.getloadavg(), []
     limits = platform_limits(
         find_platform(PLATFORM),
@@ -165,7 +186,8 @@ def measure_clustering(arguments: argparse.Namespace) -> dict[str, Any]:
                 "threads": arguments.threads,
                 "seed": 0,
             }
-            found = run_worker(job)
+            meter = LoadMeter()
+            found = run_worker(job) | {"other_load": round(meter.other_load(), 2)}
         states = min(_STATES, most_states(vocab, hidden))
         # Every row is projected, and scored for every state that centroids are fitted to.
         operations = 2 * vocab * hidden * (states + IndexOptions.rank)
@@ -179,8 +201,9 @@ def measure_clustering(arguments: argparse.Namespace) -> dict[str, Any]:
                 **found,
             }
         )
-        print(f"{vocab} x {hidden}: {found['seconds']:.1f} s, {found['peak_rss_bytes'] / 2**30:.2f} GiB")
-    return {**circumstances(arguments, load), "operations_g_s": limits.operations_g_s, "points": points}
+        print(f"{vocab} x {hidden}: {found['seconds']:.1f} s, {found['peak_rss_bytes'] / 2**30:.2f} GiB", flush=True)
+        series = {**circumstances(arguments, load), "operations_g_s": limits.operations_g_s, "points": points}
+        keep(arguments.output, "clustering", series)
 
 
 def circumstances(arguments: argparse.Namespace, load: tuple[float, float, float]) -> dict[str, Any]:
@@ -195,8 +218,6 @@ def circumstances(arguments: argparse.Namespace, load: tuple[float, float, float
 
 def keep(output: Path, name: str, series: dict[str, Any]) -> None:
     """Write one series beside the others."""
-    if not series:
-        return
     report = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     report[name] = series
     output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

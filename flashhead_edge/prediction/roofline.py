@@ -135,6 +135,8 @@ def _notes(platform: Platform, limits: Limits, reached: Coefficients, memory: Me
     notes.append(f"Memory: at most {needed / 1e6:,.0f} MB will be resident, weights and cache, {itself}.")
     if platform.memory_bytes is not None and needed > platform.memory_bytes:
         notes.append(f"That does not fit into the platform's {platform.memory_bytes / 2**30:g} GiB.")
+    if reached.relative_error is not None:
+        notes.append(f"The error stated is that of {reached.judged_by}.")
     if not limits.operations_g_s:
         notes.append("No peak of operations is known here, so the times are those of the bytes alone.")
     elif limits.operations_source != "catalogue":

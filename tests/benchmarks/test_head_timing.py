@@ -8,8 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks.head_timing import Case, HeadCall, time_cases, write_graphs
+from benchmarks.head_timing import Case, HeadCall, quantize_repeated, random_rows, time_cases, write_graphs
 from flashhead_edge import native
+from flashhead_edge.quantize import quantize_rows
 from flashhead_edge.runtimes.session import open_session
 
 TWO_STAGE = Case("standard", 256, 32, batch=2, cluster_size=8, num_probes=4, centroid_precision="int8")
@@ -36,6 +37,14 @@ def test_what_is_read_afterwards_changes_no_token(tmp_path, eviction):
     assert np.array_equal(most, [[1], [1]])
     plain = open_session(graph.with_name("dense.onnx")).run(["token_ids"], {"hidden_states": states})[0]
     assert np.array_equal(tokens, plain)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_repeated_rows_are_quantized_as_all_rows_are(bits):
+    rows = random_rows(5000, 40)
+    every, repeated = quantize_rows(rows, bits), quantize_repeated(rows, bits)
+    assert np.array_equal(every.codes, repeated.codes)
+    assert np.array_equal(every.scales, repeated.scales)
 
 
 def test_cases_that_differ_in_batch_or_probes_share_data(tmp_path):

@@ -57,7 +57,3 @@ def test_heads_are_named_by_what_is_in_them():
     lines = table.splitlines()[2:]
     assert "| native, int8 centroids, int4 rows first | 8 of 16 | 2 | 1.00 | 0.90 to 1.10 | 1.25 | 1.25 |" in lines[0]
     assert "| dense int8 | - |" in lines[1]
-
-
-def test_a_clustering_that_was_not_measured_is_said():
-    assert prediction_tables.scaling_clustering({}) == "not measured"

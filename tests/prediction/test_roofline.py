@@ -144,6 +144,14 @@ def test_a_model_that_does_not_fit_is_said_so():
     assert not any("does not fit" in note for note in predict(two_stage_head(262_144)).notes)
 
 
+@pytest.mark.parametrize(("platform", "judged"), [("raspberry-pi-5", "heads alone"), ("nvidia-l4", None)])
+def test_an_error_says_what_it_was_judged_by(platform, judged):
+    notes = [
+        note for note in predict(two_stage_head(262_144), platform=find_platform(platform)).notes if "error" in note
+    ]
+    assert [judged in note for note in notes] == ([True] if judged else [])
+
+
 @pytest.mark.parametrize("option", [{"batch": 0}, {"positions": -1}])
 def test_what_cannot_be_is_refused(option):
     with pytest.raises(OptionError, match="out of range"):
