@@ -398,6 +398,8 @@ def profiles() -> str:
         )
         titles = ("head", "stage", "ms", "10th to 90th percentile", "share", "MB read", "GB/s", "bound")
         parts.append(markdown(titles, [row for profile in taken for row in stage_rows(profile)]))
+    shown = {"profile-breakdown.svg": "Time of a decode step", "profile-pareto.svg": "Agreement against time"}
+    parts += [f"![{shown[path.name]}](images/{path.name})" for path in plots()]
     return "\n\n".join(parts)
 
 
