@@ -10,15 +10,13 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import prediction_tables
 from benchmarks.markdown import markdown
 from flashhead_edge.files import write_text
-from flashhead_edge.profiling.formats import format_profile
-from flashhead_edge.profiling.record import read_profile
+from flashhead_edge.profiling.record import Profile, read_profile
 from flashhead_edge.profiling.report.content import Content
 from flashhead_edge.profiling.report.palette import LIGHT, fixed
 from flashhead_edge.profiling.report.plots import PLOTS
@@ -72,7 +70,7 @@ def plots() -> dict[Path, str]:
     if not all(path.exists() for path in paths):
         return {}
     content = Content(tuple(map(read_profile, paths)))
-    drawn = {name: PLOTS[name](content, PLOT_WIDTH, fixed(LIGHT)) for name in ("breakdown", "pareto", "scaling-batch")}
+    drawn = {name: PLOTS[name](content, PLOT_WIDTH, fixed(LIGHT)) for name in ("breakdown", "pareto")}
     return {
         ROOT / "docs" / "images" / f"profile-{name}.svg": canvas.render(background="card")
         for name, canvas in drawn.items()
@@ -384,17 +382,43 @@ def monitor(report: dict[str, Any]) -> str:
 
 
 def profiles() -> str:
-    """What ``flashhead-edge profile`` prints of both models."""
+    """The stages of a step of both models and heads, as ``flashhead-edge profile`` measured them."""
     parts = []
     for model in ("gemma3-270m", "smollm2"):
-        for suffix in ("", "-dense"):
-            path = RESULTS / f"profile-{model}{suffix}.json"
-            if not path.exists():
-                parts.append(f"{model}{suffix}: {NOT_MEASURED}")
-                continue
-            profile = replace(read_profile(path), head_points=())
-            parts.append(f"```text\n{format_profile(profile)}```")
+        paths = [RESULTS / f"profile-{model}{suffix}.json" for suffix in ("", "-dense")]
+        if not all(path.exists() for path in paths):
+            parts.append(f"{model}: {NOT_MEASURED}")
+            continue
+        taken = [read_profile(path) for path in paths]
+        first = taken[0]
+        parts.append(
+            f"{model}, {first.threads} threads of {first.machine.processor}, {first.positions} positions; memory "
+            f"{first.machine.bandwidth_gb_s:.1f} GB/s ({first.machine.bandwidth_source}); other programs kept "
+            f"{max(profile.other_load or 0 for profile in taken):.2f} cores busy."
+        )
+        titles = ("head", "stage", "ms", "10th to 90th percentile", "share", "MB read", "GB/s", "bound")
+        parts.append(markdown(titles, [row for profile in taken for row in stage_rows(profile)]))
+    shown = {"profile-breakdown.svg": "Time of a decode step", "profile-pareto.svg": "Agreement against time"}
+    parts += [f"![{shown[path.name]}](images/{path.name})" for path in plots()]
     return "\n\n".join(parts)
+
+
+def stage_rows(profile: Profile) -> list[tuple[str, ...]]:
+    """Cells of a profile's stages and of its whole step."""
+    total = sum(stage.ms for stage in profile.stages)
+    rows = []
+    for stage in profile.stages:
+        spread = "-" if stage.ms_p10 is None else f"{stage.ms_p10:.3f} to {stage.ms_p90:.3f}"
+        read_mb = "-" if stage.bytes is None else f"{stage.bytes / 1e6:.1f}"
+        reached = "-" if stage.bandwidth_gb_s is None else f"{stage.bandwidth_gb_s:.1f}"
+        share = f"{100 * stage.ms / total:.1f} %"
+        rows.append(
+            (profile.model.head, stage.name, f"{stage.ms:.3f}", spread, share, read_mb, reached, stage.bound or "-")
+        )
+    over = profile.overhead
+    cost = "-" if over is None else f"profiled: {over.profiled_ms:.2f}"
+    rows.append((profile.model.head, "step", f"{profile.step_ms:.3f}", cost, "-", "-", "-", "-"))
+    return rows
 
 
 def tracing() -> str:
@@ -402,10 +426,8 @@ def tracing() -> str:
     report = read("tracing.json")
     if report is None:
         return NOT_MEASURED
-    return (
-        f"Microseconds a step on {report['machine']['cpu_model']}: {report['step_off_us']:.1f} with tracing off, "
-        f"{report['step_on_us']:.1f} with tracing on (`benchmarks/tracing.py`)."
-    )
+    rows = [("off", f"{report['step_off_us']:.1f}"), ("on", f"{report['step_on_us']:.1f}")]
+    return markdown(("tracing", f"microseconds a step, {report['machine']['cpu_model']}"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

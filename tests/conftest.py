@@ -30,27 +30,28 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def whole_bundle(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
-    """A bundle with a body, of a tied or an untied model."""
-    bundles: dict[bool, Bundle] = {}
+    """A bundle with a body, of a tied or an untied model, with centroids of full or lower rank."""
+    bundles: dict[tuple[bool, int | None], Bundle] = {}
 
-    def bundle_of(*, tied: bool = True) -> Bundle:
+    def bundle_of(*, tied: bool = True, centroid_rank: int | None = None) -> Bundle:
         from flashhead_edge.export.exporter import export_bundle
         from flashhead_edge.export.options import ExportOptions
         from flashhead_edge.export.state_files import save_states
         from flashhead_edge.export.states import HiddenStates
         from flashhead_edge.index.build import IndexOptions
 
-        if tied not in bundles:
+        key = (tied, centroid_rank)
+        if key not in bundles:
             model = tiny_folder("llama", tied=tied)
             folder = tmp_path_factory.mktemp("whole")
             states = np.random.default_rng(0).standard_normal((600, 64), dtype=np.float32)
             file = folder / "states.safetensors"
             save_states(HiddenStates(states, np.full(600, "random"), np.full(600, -1, np.int64)), file)
-            index = IndexOptions(cluster_size=8, always_scored=8)
+            index = IndexOptions(cluster_size=8, always_scored=8, centroid_rank=centroid_rank)
             options = ExportOptions(calibration=str(file), body_precision="fp32", index=index)
             export_bundle(model, folder / "bundle", options)
-            bundles[tied] = Bundle.open(folder / "bundle")
-        return bundles[tied]
+            bundles[key] = Bundle.open(folder / "bundle")
+        return bundles[key]
 
     return bundle_of
 

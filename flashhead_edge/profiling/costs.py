@@ -10,6 +10,7 @@ from flashhead_edge.profiling import record
 from flashhead_edge.quantize import BLOCK_SIZE
 
 if TYPE_CHECKING:
+    from flashhead_edge.bundle import Bundle
     from flashhead_edge.manifest import BodyRecord, Manifest
 
 #: Bytes of a weight: blocks of 32 have a float32 scale, as MatMulNBits reads them.
@@ -36,7 +37,14 @@ class Cost:
 
 
 def stage_costs(
-    manifest: Manifest, *, head: str, batch: int, positions: int, low_bit_rows: bool = False, rescored: int = 0
+    manifest: Manifest,
+    *,
+    head: str,
+    batch: int,
+    positions: int,
+    low_bit_rows: bool = False,
+    rescored: int = 0,
+    rank: int | None = None,
 ) -> dict[str, Cost]:
     """Costs by stage.
 
@@ -50,6 +58,7 @@ def stage_costs(
         positions: Tokens in the cache.
         low_bit_rows: Whether stage 2 reads low-bit rows first.
         rescored: Candidates that are then read as they are stored.
+        rank: r, to which stage 1 projects states first; None where it does not.
 
     Returns:
         Costs of the stages that read weights.
@@ -67,9 +76,9 @@ def stage_costs(
     if head == "dense":
         costs[record.DENSE_HEAD] = Cost(rows.length, 2 * slots * width * batch)
         return costs
-    stored = index.num_clusters * width
-    centroids = round(stored * _WEIGHT_BYTES[index.centroid_precision]) + 8 * index.num_clusters
-    costs[record.CENTROIDS] = Cost(centroids, 2 * stored * batch)
+    stored, projection = index.num_clusters * (rank or width), width * (rank or 0)
+    centroids = round(stored * _WEIGHT_BYTES[index.centroid_precision]) + 8 * index.num_clusters + 4 * projection
+    costs[record.CENTROIDS] = Cost(centroids, 2 * (stored + projection) * batch)
     candidates = index.num_probes * index.cluster_size + index.always_scored
     read = candidates * row_bytes
     if low_bit_rows:
@@ -78,6 +87,12 @@ def stage_costs(
     token_order = 4 * candidates
     costs[record.GATHER_DOT] = Cost(batch * (read + token_order), 2 * candidates * width * batch)
     return costs
+
+
+def rank_of(bundle: Bundle) -> int | None:
+    """Dimensions that stage 1 projects states to; None where it scores them as they are."""
+    projection = bundle.index().projection
+    return None if projection is None else projection.shape[1]
 
 
 def cache_bytes(body: BodyRecord, *, batch: int, positions: int) -> int:

@@ -10,7 +10,7 @@ from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.platforms.detection import DeviceFacts, detect
 from flashhead_edge.platforms.matching import match_platform
 from flashhead_edge.profiling import record
-from flashhead_edge.profiling.costs import bound_of, stage_costs
+from flashhead_edge.profiling.costs import bound_of, rank_of, stage_costs
 from flashhead_edge.profiling.model_facts import model_of
 from flashhead_edge.profiling.tensorrt_layers import read_layers
 
@@ -45,7 +45,7 @@ def engine_profile(
     bandwidth = platform.memory_bandwidth_gb_s if platform else None
     peak = platform.peak_fp16_dense_tflops if platform else None
     operations = None if peak is None else 1e3 * peak
-    costs = stage_costs(bundle.manifest, head=head, batch=batch, positions=0)
+    costs = stage_costs(bundle.manifest, head=head, batch=batch, positions=0, rank=rank_of(bundle))
     stages = []
     for stage, ms in found.stages.items():
         cost = costs.get(stage)

@@ -32,16 +32,17 @@ class FedTables:
     offset: _Float32
     rows: npt.NDArray[np.generic]
     token_order: npt.NDArray[np.int32]
+    projection: _Float32 | None = None
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, index: HeadIndex) -> FedTables:
         """The tables of a bundle; centroids in the precision of its graphs."""
         bits = CENTROID_BITS[bundle.manifest.index.centroid_precision]
         if bits == 32:
-            centroids: npt.NDArray[Any] = np.ascontiguousarray(index.centroids.T)
+            centroids: npt.NDArray[Any] = np.ascontiguousarray(index.narrow_centroids.T)
             scales = None
         else:
-            quantized = quantize_rows(index.centroids, bits)
+            quantized = quantize_rows(index.narrow_centroids, bits)
             centroids, scales = quantized.codes, quantized.scales
         return cls(
             centroids,
@@ -50,6 +51,7 @@ class FedTables:
             index.selection_offset.astype(np.float32),
             bundle.table(layout.ROWS),
             np.ascontiguousarray(index.token_order, np.int32),
+            None if index.projection is None else np.ascontiguousarray(index.projection, np.float32),
         )
 
     def first(self, clusters: int) -> FedTables:
@@ -57,7 +59,15 @@ class FedTables:
         cut = slice(None, clusters)
         centroids = self.centroids[:, cut].copy() if self.scales is None else self.centroids[cut]
         scales = None if self.scales is None else self.scales[cut]
-        return FedTables(centroids, scales, self.bias[cut], self.offset[cut], self.rows[cut], self.token_order[cut])
+        return FedTables(
+            centroids,
+            scales,
+            self.bias[cut],
+            self.offset[cut],
+            self.rows[cut],
+            self.token_order[cut],
+            self.projection,
+        )
 
     def joined(self, count: int) -> FedTables:
         """Every ``count`` neighbours one cluster, none always opened."""
@@ -72,6 +82,7 @@ class FedTables:
             self.offset[every].copy(),
             self.rows[part].reshape(clusters, size * count, width),
             self.token_order[part].reshape(clusters, size * count),
+            self.projection,
         )
 
 
@@ -132,6 +143,7 @@ def _inputs(tables: FedTables) -> dict[str, npt.NDArray[Any]]:
         "selection_offset": tables.offset,
         "rows": tables.rows,
         "token_order": tables.token_order,
+        "projection": tables.projection,
     }
     return {name: array for name, array in named.items() if array is not None}
 
@@ -145,10 +157,12 @@ def _model(tables: FedTables, probes: int) -> bytes:
     from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 
     given = _inputs(tables)
-    names = ["centroids", "centroid_scales", "centroid_bias", "selection_offset", "rows", "token_order"]
+    # In the operator's order; a bias and low-bit rows are left out.
+    names = ["centroids", "centroid_scales", "centroid_bias", "selection_offset", "rows", "token_order", "", "", ""]
+    names.append("projection")
     node = helper.make_node(
         "TwoStageHead",
-        ["hidden_states", *(name if name in given else "" for name in names), "", "", ""],
+        ["hidden_states", *(name if name in given else "" for name in names)],
         list(HEAD_OUTPUTS),
         domain=NATIVE_DOMAIN,
         num_probes=probes,

@@ -14,6 +14,7 @@ _RUN = "model_run"
 #: Beginnings of the names of nodes, by stage; docs/bundle-format.md has the names. What is no node of the head is the
 #: body, the embedding of the token included.
 _PLACES = (
+    ("/head/projection", record.CENTROIDS),
     ("/head/centroids", record.CENTROIDS),
     ("/head/select", record.TOP_K),
     ("/head/batch", record.TOP_K),

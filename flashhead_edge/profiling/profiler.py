@@ -21,7 +21,7 @@ from flashhead_edge.platforms.detection import detect
 from flashhead_edge.platforms.energy import open_energy_meter
 from flashhead_edge.platforms.matching import match_platform
 from flashhead_edge.profiling import record
-from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, stage_costs
+from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, rank_of, stage_costs
 from flashhead_edge.profiling.machine import clock_mhz, machine_of
 from flashhead_edge.profiling.memory_run import memory_over_time
 from flashhead_edge.profiling.model_facts import model_of
@@ -188,6 +188,7 @@ class _Run:
             batch=1,
             positions=self.positions,
             low_bit_rows=self._is_native and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
+            rank=rank_of(self._bundle),
         )
         stages = tuple(_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen)
         nodes = float(np.median(self._nodes[record.BODY]))

@@ -123,7 +123,11 @@ def test_tables(name, file, report, line, root):
 
 @pytest.mark.parametrize("name", render_tables.TABLES)
 def test_committed_results_make_whole_tables(name):
-    rows = [line for line in render_tables.TABLES[name]().splitlines() if line.startswith("|")]
+    text = render_tables.TABLES[name]()
+    if "|" not in text:
+        assert render_tables.NOT_MEASURED in text
+        pytest.skip(f"{name} is not measured")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) > 3
     heads = [i for i, row in enumerate(rows) if row.startswith("| ---")]
     for start, stop in zip(heads, [*heads[1:], len(rows) + 1], strict=True):

@@ -8,7 +8,7 @@ import pytest
 
 from flashhead_edge import Bundle, layout
 from flashhead_edge.profiling import record
-from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, stage_costs
+from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, rank_of, stage_costs
 
 
 def test_costs_of_a_bundle(whole_bundle: Callable[..., Bundle]) -> None:
@@ -27,6 +27,17 @@ def test_costs_of_a_bundle(whole_bundle: Callable[..., Bundle]) -> None:
     candidates = index.num_candidates(manifest.index.num_probes)
     assert costs[record.GATHER_DOT].bytes == candidates * (rows[0, 0].nbytes + 4)
     assert costs[record.GATHER_DOT].operations == 2 * candidates * manifest.hidden_size
+
+
+def test_projected_centroids_are_narrower(whole_bundle: Callable[..., Bundle]) -> None:
+    bundle = whole_bundle(centroid_rank=16)
+    index, rank = bundle.index(), rank_of(bundle)
+    assert rank == 16
+    assert rank_of(whole_bundle()) is None
+    cost = stage_costs(bundle.manifest, head="two-stage", batch=1, positions=0, rank=rank)[record.CENTROIDS]
+    wide = stage_costs(bundle.manifest, head="two-stage", batch=1, positions=0)[record.CENTROIDS]
+    assert cost.operations == 2 * 16 * (index.num_clusters + index.hidden_size)
+    assert wide.operations == 2 * index.hidden_size * index.num_clusters
 
 
 def test_a_batch_reads_weights_once(whole_bundle: Callable[..., Bundle]) -> None:

@@ -16,9 +16,9 @@ from tests.tiny_heads import random_states
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no native library")
 
 
-@pytest.fixture
-def bundle(whole_bundle: Callable[..., Bundle]) -> Bundle:
-    return whole_bundle()
+@pytest.fixture(params=[None, 16], ids=["full", "projected"])
+def bundle(request: pytest.FixtureRequest, whole_bundle: Callable[..., Bundle]) -> Bundle:
+    return whole_bundle(centroid_rank=request.param)
 
 
 @pytest.fixture

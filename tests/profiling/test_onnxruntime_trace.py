@@ -19,6 +19,7 @@ from tests.tiny_heads import head_bundle, random_head, random_index, random_stat
     ("node", "stage"),
     [
         ("/head/centroids/MatMul_Q4", record.CENTROIDS),
+        ("/head/projection/MatMul", record.CENTROIDS),
         ("/head/select/TopK", record.TOP_K),
         ("/head/clusters.1/Gather", record.GATHER_DOT),
         ("/head/logits/MatMul/MatMulAddFusion", record.GATHER_DOT),
