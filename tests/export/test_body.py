@@ -44,11 +44,15 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Precision
     return exported
 
 
-def hidden_states(exported: Exported) -> tuple[np.ndarray, np.ndarray]:
-    """What the body and Transformers, in double precision, make of a prompt and five cached steps, [S, H] each."""
+def hidden_states(exported: Exported) -> tuple[np.ndarray, np.ndarray, float]:
+    """What the body, and Transformers in double precision, make of a prompt and five cached steps, [S, H] each.
+
+    The last value is how far off Transformers is in float32: some tiny models amplify rounding.
+    """
     ids = torch.randint(3, VOCAB, (1, PROMPT + STEPS), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = copy.deepcopy(exported.model).double().model(input_ids=ids).last_hidden_state[0].float().numpy()
+        expected = copy.deepcopy(exported.model).double().model(input_ids=ids).last_hidden_state[0].numpy()
+        rounded = exported.model.model(input_ids=ids).last_hidden_state[0].numpy()
         embeds = exported.model.get_input_embeddings()(ids).numpy()
         embeds *= getattr(exported.model.config, "embedding_multiplier", 1.0)
     run, cache, found = session(exported.folder / "body.onnx"), empty_cache(exported.info), []
@@ -56,13 +60,13 @@ def hidden_states(exported: Exported) -> tuple[np.ndarray, np.ndarray]:
         feed = {"inputs_embeds": embeds[:, start:stop], "attention_mask": np.ones((1, stop), np.int64)}
         (hidden,), cache = step(run, exported.info, cache, ["hidden_states"], **feed)
         found.append(hidden[0])
-    return np.concatenate(found), expected
+    return np.concatenate(found), expected, float(np.abs(rounded - expected).max())
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind != "llama-untied"])
 def test_float_body_equals_transformers(export: Callable[..., Exported], kind: str) -> None:
-    found, expected = hidden_states(export(kind, "fp32"))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    found, expected, rounding = hidden_states(export(kind, "fp32"))
+    np.testing.assert_allclose(found, expected, atol=max(1e-4, 3 * rounding))
 
 
 def test_all_supported_architectures_are_compared(export: Callable[..., Exported]) -> None:
@@ -72,7 +76,7 @@ def test_all_supported_architectures_are_compared(export: Callable[..., Exported
 
 @pytest.mark.parametrize(("precision", "cosine"), [("int8", 0.999), ("int4", 0.85)])
 def test_quantized_body_is_close(export: Callable[..., Exported], precision: Precision, cosine: float) -> None:
-    found, expected = hidden_states(export("llama", precision))
+    found, expected, _ = hidden_states(export("llama", precision))
     products = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert products.mean() > cosine
 
