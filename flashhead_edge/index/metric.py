@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+#: Least eigenvalue of a direction that is kept, as a part of the greatest.
+_LEAST = 1e-7
+
 
 @dataclass(frozen=True)
 class ActivationMetric:
@@ -50,16 +53,17 @@ def activation_metric(states: torch.Tensor, rank: int) -> ActivationMetric:
     import torch
 
     count, width = states.shape
+    exact = states.double()  # in single precision, directions that no state has are not told from rounding everywhere
     if count < width:
         # The Gram matrix has the same nonzero eigenvalues and is smaller.
-        values, vectors = torch.linalg.eigh((states @ states.T) / count)
+        values, vectors = torch.linalg.eigh((exact @ exact.T) / count)
         values, vectors = values.flip(0)[:rank], vectors.flip(1)[:, :rank]
-        keep = values > values[0] * 1e-7
+        keep = values > values[0] * _LEAST
         values, vectors = values[keep], vectors[:, keep]
-        directions = states.T @ vectors / (values * count).sqrt()
+        directions = exact.T @ vectors / (values * count).sqrt()
     else:
-        values, vectors = torch.linalg.eigh((states.T @ states) / count)
+        values, vectors = torch.linalg.eigh((exact.T @ exact) / count)
         values, directions = values.flip(0)[:rank], vectors.flip(1)[:, :rank]
-        keep = values > values[0] * 1e-7
+        keep = values > values[0] * _LEAST
         values, directions = values[keep], directions[:, keep]
-    return ActivationMetric(directions.contiguous(), values.contiguous())
+    return ActivationMetric(directions.float().contiguous(), values.float().contiguous())
