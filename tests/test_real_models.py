@@ -203,15 +203,17 @@ def test_drafts_and_batches_write_text(exported: tuple[Bundle, dict[str, object]
 
 
 def test_drafted_texts_are_the_same_over_a_float_body(tmp_path: Path) -> None:
-    """Token for token, by both drafters; the model is its own draft model, so that guesses are right now and then."""
-    bundle, _ = export(tmp_path / "bundle", "--body-precision", "fp32")
+    """Token for token, by both drafters; as its own draft model, the model guesses mostly right."""
+    text = TEXTS / "manual_en.txt"  # a little calibration is quick, and enough for what is compared here
+    bundle, _ = export(tmp_path / "bundle", "--body-precision", "fp32", "--calibration", str(text))
     plain, modelled = Generator(bundle), Generator(bundle, draft=Generator(bundle))
     for prompt in ("Apples, pears, plums, apples, pears,", "def read_lines(path):", "The history of the lighthouse"):
         expected = plain.generate(prompt, max_new_tokens=48).token_ids
         for generator in (plain, modelled):
             drafted = generator.generate(prompt, max_new_tokens=48, num_drafts=4)
             assert drafted.token_ids == expected
-            assert 0 < drafted.accepted_drafts <= drafted.drafted_tokens
+            assert drafted.drafted_tokens
+        assert drafted.accepted_drafts > drafted.drafted_tokens / 2
 
 
 def test_the_monitor_sees_the_agreement(exported: tuple[Bundle, dict[str, object]]) -> None:
