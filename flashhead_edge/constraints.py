@@ -4,9 +4,11 @@ llguidance (MIT) says which tokens may come next. It was chosen over xgrammar fo
 where xgrammar needs torch, with wheels for x86-64 and aarch64 and every Python from 3.9 on; both read a Hugging Face
 ``tokenizer.json``.
 
-Where few tokens may come, exactly those are scored. Where many may, the candidates among them are, and then the allowed
+Where few tokens may come, exactly those are scored, and greedy decoding always scores all that may: the best allowed
+token is often an unlikely one, for which the centroids were not fitted, and no bound on a cluster's logits is tight
+enough to leave it out. Where many may come and one is drawn, the candidates among them are scored, and then the allowed
 tokens of closed clusters, the most promising first, until none is left that could, by what calibration knows of their
-cluster's score and its error, come before the best of them.
+cluster's score and its error, come before the best of them; the others share in the estimates.
 """
 
 from __future__ import annotations
@@ -122,34 +124,31 @@ class ConstraintProcessor:
     Args:
         constraint: What the text must be.
         bundle: Whose tokenizer reads it.
-
-    Attributes:
-        scored: Tokens that were scored for the constraint so far, beyond candidates and small allowed sets.
+        scores_all: Score every token that may come.
 
     Raises:
         OptionalDependencyError: llguidance is not installed.
         OptionError: The constraint cannot be used.
     """
 
-    def __init__(self, constraint: Constraint, bundle: Bundle) -> None:
+    def __init__(self, constraint: Constraint, bundle: Bundle, *, scores_all: bool = False) -> None:
         manifest = bundle.manifest
         tokenizer = _tokenizer(bundle.file(layout.TOKENIZER), manifest.vocab_size, tuple(manifest.eos_token_ids))
         self._matcher = _llguidance().LLMatcher(tokenizer, constraint.llguidance_grammar(), log_level=0)
         self._words = np.zeros((1, -(-manifest.vocab_size // 32)), np.int32)
         self._vocab_size = manifest.vocab_size
+        self._scores_all = scores_all
         self._read = 0
-        self.scored = 0
 
     def process(self, scores: TokenScores, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> None:
         """See :class:`flashhead_edge.processors.LogitProcessor`."""
         self._follow(token_ids)
         allowed = self._allowed()
-        count = int(np.count_nonzero(allowed))
-        if count <= _FEW or not scores.has_rest:
-            scores.restrict(np.flatnonzero(allowed))
-            return
         scores.mask(allowed)
-        self.scored += scores.score_promising()
+        if self._scores_all or np.count_nonzero(allowed) <= _FEW:
+            scores.score_all()
+        else:
+            scores.score_promising()
 
     def is_complete(self, token_ids: Sequence[int]) -> bool:
         """Whether nothing but the end can follow.

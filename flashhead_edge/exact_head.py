@@ -12,7 +12,6 @@ is scored as it is stored.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +41,6 @@ class ExactHead:
         rows: The head's rows.
         low_bit: The same rows in 8 bits, in the order of the table's slots, or None to score all rows each time.
         row_norm: Upper bound of the length of a row as stored; needed with ``low_bit``.
-        threads: Threads that share a pass over all rows.
 
     Attributes:
         proven: Tokens found by the scan so far.
@@ -52,9 +50,7 @@ class ExactHead:
         RuntimeUnavailableError: The native library cannot be used.
     """
 
-    def __init__(
-        self, rows: ExactRows, low_bit: LowBitRows | None = None, *, row_norm: float = np.inf, threads: int = 1
-    ) -> None:
+    def __init__(self, rows: ExactRows, low_bit: LowBitRows | None = None, *, row_norm: float = np.inf) -> None:
         if not native.is_available():
             raise RuntimeUnavailableError(
                 "The exact head needs the native library.",
@@ -65,19 +61,23 @@ class ExactHead:
         self._low_bit = low_bit
         self._rounding = (rows.index.hidden_size + 1) * _UNIT * row_norm
         self._order = rows.index.token_order.ravel().astype(np.int64)
-        self._parts = np.array_split(np.arange(len(self._order), dtype=np.int64), threads)
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self.proven = 0
         self.scored = 0
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, rows: ExactRows, *, threads: int = 1) -> ExactHead:
-        """The exact head of a bundle; with int8 low-bit rows (``export --low-bit-rows int8``) it scans those."""
+    def from_bundle(cls, bundle: Bundle, *, threads: int = 1) -> ExactHead:
+        """The exact head of a bundle; with int8 low-bit rows (``export --low-bit-rows int8``) it scans those.
+
+        Args:
+            bundle: An opened bundle.
+            threads: Threads that share a pass over the rows.
+        """
+        rows = ExactRows.from_bundle(bundle, threads=threads)
         tables = bundle.manifest.tables
         record = tables.get(layout.LOW_BIT_CODES)
         if record is None or record.shape[-1] != BLOCK_SIZE or bundle.manifest.logit_scale <= 0:
             # No low-bit rows, or four bits, which prove next to nothing, or an order turned around.
-            return cls(rows, threads=threads)
+            return cls(rows)
         table = bundle.table(layout.ROWS)
         stored = table.reshape(-1, table.shape[2])
         codes, scales = bundle.table(layout.LOW_BIT_CODES), bundle.table(layout.LOW_BIT_SCALES)
@@ -95,7 +95,7 @@ class ExactHead:
             for i in range(0, len(stored), 16384)
         )
         low_bit = LowBitRows.measured(stored, quantized, bias=bias, threads=threads)
-        return cls(rows, low_bit, row_norm=norm * (1 + 1e-9), threads=threads)
+        return cls(rows, low_bit, row_norm=norm * (1 + 1e-9))
 
     def all_logits(self, hidden_state: _Float32) -> _Float32:
         """Logits of all tokens.
@@ -107,9 +107,7 @@ class ExactHead:
             [V] float32, after scale and soft-cap.
         """
         self.scored += 1
-        score, pool = self._rows.slot_logits, self._pool
-        others = [] if pool is None else [pool.submit(score, hidden_state, part) for part in self._parts[1:]]
-        logits = np.concatenate([score(hidden_state, self._parts[0]), *(other.result() for other in others)])
+        logits = self._rows.slot_logits(hidden_state, np.arange(len(self._order)))
         return np.asarray(logits[self._rows.index.slot_of_token])
 
     def best(self, hidden_state: _Float32) -> tuple[_Int64, _Float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _Float32 = npt.NDArray[np.float32]
 _Int64 = npt.NDArray[np.int64]
 
+#: Fewer rows than this a thread are not worth handing over.
+_ROWS_A_THREAD = 2048
+
 
 class ExactRows:
     """Scores tokens one by one, summed in float32; the table stays memory-mapped.
@@ -27,6 +31,7 @@ class ExactRows:
         row_bias: Bias of every slot, [T, C] float32, or None.
         logit_scale: Factor on the logits.
         logit_softcap: Soft-cap of the logits, or None.
+        threads: Threads that share many rows.
     """
 
     def __init__(
@@ -37,16 +42,24 @@ class ExactRows:
         row_bias: _Float32 | None = None,
         logit_scale: float = 1.0,
         logit_softcap: float | None = None,
+        threads: int = 1,
     ) -> None:
         self.index = index
         self._rows = rows
         self._bias = row_bias
         self._scale = np.float32(logit_scale)
         self._softcap = None if logit_softcap is None else np.float32(logit_softcap)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> ExactRows:
-        """The rows of a bundle's head."""
+    def from_bundle(cls, bundle: Bundle, *, threads: int = 1) -> ExactRows:
+        """The rows of a bundle's head.
+
+        Args:
+            bundle: An opened bundle.
+            threads: Threads that share many rows.
+        """
         manifest = bundle.manifest
         return cls(
             bundle.index(),
@@ -54,6 +67,7 @@ class ExactRows:
             row_bias=bundle.table(layout.ROW_BIAS).astype(np.float32) if manifest.has_bias else None,
             logit_scale=manifest.logit_scale,
             logit_softcap=manifest.logit_softcap,
+            threads=threads,
         )
 
     def token_logits(self, hidden_state: _Float32, token_ids: _Int64) -> _Float32:
@@ -78,7 +92,13 @@ class ExactRows:
         Returns:
             [N] float32, after scale and soft-cap.
         """
-        products = self._products(slots, hidden_state)
+        shares = min(self._threads, len(slots) // _ROWS_A_THREAD)
+        if self._pool is not None and shares > 1:
+            first, *rest = np.array_split(slots, shares)
+            others = [self._pool.submit(self._products, part, hidden_state) for part in rest]
+            products = np.concatenate([self._products(first, hidden_state), *(other.result() for other in others)])
+        else:
+            products = self._products(slots, hidden_state)
         if self._bias is not None:
             products = products + self._bias.reshape(-1)[slots]
         return self.activate(products)

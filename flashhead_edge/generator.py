@@ -112,8 +112,7 @@ class Generator:
         self.monitor = RecallMonitor(monitor) if monitor is not None and head == "two-stage" else None
         self.exact = None
         if head == "exact":
-            rows = ExactRows.from_bundle(bundle)
-            self.exact = ExactHead.from_bundle(bundle, rows, threads=threads or os.cpu_count() or 1)
+            self.exact = ExactHead.from_bundle(bundle, threads=threads or os.cpu_count() or 1)
         self._drafter: Drafter = PromptLookup()
         if draft is not None:
             _check_same_tokenizer(bundle, draft.bundle)
@@ -125,7 +124,7 @@ class Generator:
         if self.head != "two-stage":
             return None
         manifest = self.bundle.manifest
-        rows = ExactRows.from_bundle(self.bundle)
+        rows = ExactRows.from_bundle(self.bundle, threads=self._threads or os.cpu_count() or 1)
         distribution = VocabularyDistribution(
             rows.index, logit_scale=manifest.logit_scale, logit_softcap=manifest.logit_softcap
         )

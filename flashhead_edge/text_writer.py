@@ -47,7 +47,9 @@ class TextWriter:
         self._end_ids = frozenset(generator.bundle.manifest.eos_token_ids)
         self._constraint = None
         if options.constraint is not None:
-            self._constraint = ConstraintProcessor(options.constraint, generator.bundle)
+            self._constraint = ConstraintProcessor(
+                options.constraint, generator.bundle, scores_all=options.sampling.is_greedy
+            )
         first = [self._constraint] if self._constraint is not None else []
         self._sampler = Sampler(options.sampling, end_ids=sorted(self._end_ids), processors=first)
         self._context = ContextCandidates(options.context_candidates) if options.context_candidates else None

@@ -199,6 +199,20 @@ class TokenScores:
         self._mask = allowed
         self._closed.clear()
 
+    def score_all(self) -> None:
+        """Score every token that may come, and leave those only."""
+        if self._vocabulary is not None and self._has_rest:
+            rows = self._vocabulary.rows
+            order = rows.index.token_order.ravel()
+            unscored = self._unscored()
+            slots = np.flatnonzero((order >= 0) & unscored[order])
+            self._add(order[slots].astype(np.int64), rows.slot_logits(self._hidden_state, slots))
+        if self._mask is not None:
+            allowed = self._mask[self.ids]
+            self.ids, self.logits = self.ids[allowed], self.logits[allowed]
+        self._place = None
+        self._has_rest = False
+
     def score_promising(self) -> int:
         """Score allowed tokens until no other could have the greatest logit, and say how many were scored.
 
@@ -207,10 +221,7 @@ class TokenScores:
         """
         if self._vocabulary is None or not self._has_rest:
             return 0
-        unscored = self._places() < 0
-        if self._mask is not None:
-            unscored &= self._mask
-        tokens = np.flatnonzero(unscored)
+        tokens = np.flatnonzero(self._unscored())
         promise = self._output.cluster_scores[0] + self._vocabulary.selection_offset
         promise = (promise + _DEVIATIONS * self._vocabulary.deviation)[self._vocabulary.cluster_of_token[tokens]]
         promising = np.flatnonzero(promise >= self.logits.max(initial=-np.inf))
@@ -242,8 +253,7 @@ class TokenScores:
             cluster = self._vocabulary.cluster_of_token[self.ids[self._candidates :]]
             left = members - np.bincount(cluster, minlength=len(known))[: len(known)]
             if self._mask is not None:
-                unscored = self._mask & (self._places() < 0)
-                allowed = self._vocabulary.cluster_of_token[unscored]
+                allowed = self._vocabulary.cluster_of_token[self._unscored()]
                 left = np.bincount(allowed, minlength=len(known))[: len(known)]
             with np.errstate(divide="ignore", invalid="ignore"):  # an empty cluster has no mass to share
                 known += np.where(left == members, 0.0, np.log(left / members))
@@ -330,6 +340,11 @@ class TokenScores:
             return None
         place = int(np.searchsorted(mass, random.random() * mass[-1], side="right"))
         return int(ids[other][min(place, len(mass) - 1)])
+
+    def _unscored(self) -> npt.NDArray[np.bool_]:
+        """Which tokens may come and have no exact logit, [V] bool."""
+        unscored = self._places() < 0
+        return unscored if self._mask is None else unscored & self._mask
 
     def _places(self) -> npt.NDArray[np.int32]:
         """Place of every token in :attr:`ids`, -1 for those that are not there: a table is quicker than searching."""

@@ -162,6 +162,16 @@ class TestMasks:
             assert not np.isfinite(scores.logits[~allowed[scores.ids]]).any()
         assert np.mean(right) > 0.9
 
+    def test_all_that_may_come_can_be_scored(self):
+        allowed = np.random.default_rng(1).random(400) < 0.3
+        for row in range(40):
+            scores = self.scores(row)
+            scores.mask(allowed)
+            scores.score_all()
+            assert sorted(scores.ids) == np.flatnonzero(allowed).tolist()
+            np.testing.assert_allclose(scores.logits, self.DENSE[row][scores.ids], atol=1e-5)
+            assert not scores.has_rest
+
     def test_draws_are_from_the_allowed_tokens_in_proportion(self):
         allowed = np.arange(400) % 3 == 0
         scores = self.scores(2)

@@ -30,13 +30,14 @@ def exact_head(head, index, *, bits=8, dtype="float16", threads=1):
     bias = table_bias(head, index)
     if bias is not None:
         bias = np.where(index.token_order < 0, 0, bias).astype(np.float32)
-    rows = ExactRows(index, table, row_bias=bias, logit_scale=head.logit_scale, logit_softcap=head.logit_softcap)
+    facts = {"row_bias": bias, "logit_scale": head.logit_scale, "logit_softcap": head.logit_softcap}
+    rows = ExactRows(index, table, threads=threads, **facts)
     stored = table.reshape(-1, head.hidden_size)
     quantized = quantize_rows(stored.astype(np.float32), bits)
     flat = None if bias is None else bias.ravel()
     low_bit = LowBitRows.measured(stored, quantized, bias=flat, threads=threads)
     norm = float(np.linalg.norm(stored.astype(np.float64), axis=1).max())
-    return ExactHead(rows, low_bit, row_norm=norm, threads=threads), ExactHead(rows)
+    return ExactHead(rows, low_bit, row_norm=norm), ExactHead(rows)
 
 
 def token(ids, logits):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_heads import dense_logits, head_bundle, random_head, random_index, random_states, rounded
+from tiny_heads import dense_logits, head_bundle, random_head, random_index, random_states, rounded, table_rows
 
 from flashhead_edge.exact_rows import ExactRows
 
@@ -38,3 +38,12 @@ def test_no_token_and_no_cluster(tmp_path):
     none = np.array([], np.int64)
     assert rows.token_logits(random_states(1, 8)[0], none).shape == (0,)
     assert [part.shape for part in rows.cluster_logits(random_states(1, 8)[0], none)] == [(0,), (0,)]
+
+
+def test_threads_share_many_rows_and_change_nothing():
+    head = random_head(9000, 8)
+    index = random_index(head, 16)
+    table = table_rows(head, index)
+    state, slots = random_states(1, 8)[0], np.random.default_rng(0).permutation(9000)
+    alone, shared = (ExactRows(index, table, threads=threads).slot_logits(state, slots) for threads in (1, 3))
+    np.testing.assert_array_equal(alone, shared)
