@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.fidelity import TEXTS
 from benchmarks.models import MODELS, RESULTS, bundle_of
-from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.tokenizer import Tokenizer
 
 NEW_TOKENS = 96
@@ -94,7 +94,7 @@ def written_texts(bundle: Bundle) -> list[tuple[np.ndarray, np.ndarray, np.ndarr
     """For every prompt: tokens of the dense head [S], states [S, H], and the 20 likeliest tokens [S, 20]."""
     tokenizer = Tokenizer(bundle.path)
     outputs = ("candidate_ids", "candidate_logits", "hidden_states")
-    decoder = Decoder(bundle.file(layout.DENSE_GRAPH), bundle.manifest.body, outputs=outputs)
+    decoder = Decoder(choose_graph(bundle, "dense"), bundle.manifest.body, outputs=outputs)
     lines = (TEXTS / "prompts.txt").read_text(encoding="utf-8").splitlines()
     texts = []
     for line in [line for line in lines if line.strip()][:PROMPTS]:

@@ -67,7 +67,7 @@ def main() -> None:
 def compare(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, object]:
     """Measure all heads; the result is what goes into the JSON."""
     graphs = dense_graphs(bundle) | {
-        "dense fp32": bundle.path / layout.DENSE_GRAPH,
+        "dense fp32": choose_graph(bundle, "dense"),
         PORTABLE: bundle.path / layout.DECODE_GRAPH,
         "two-stage": choose_graph(bundle, "decode"),
     }

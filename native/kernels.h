@@ -51,6 +51,11 @@ struct Kernels {
   int64_t (*at_least)(const float* scores, int64_t count, float limit, int32_t* places);
   // values = cap * tanh(values * scale / cap), or values * scale where cap is 0.
   void (*activate)(float* values, int64_t count, float scale, float cap);
+  // values = exp(values - the greatest of them); returns their sum.
+  float (*exponentials)(float* values, int64_t count);
+  // out[s] = sum over r of weights[s][r] * row r, [width] each. Every number is summed in the order of the rows.
+  void (*weighted_f32)(const float* rows, int64_t row_count, int64_t width, const float* const* weights,
+                       int64_t state_count, float* const* out);
 };
 
 // Null where the compiler's target or the processor lacks the instructions.

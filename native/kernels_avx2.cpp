@@ -54,6 +54,8 @@ struct Simd {
     const __m128 low = _mm_broadcast_ss(scales);
     return _mm256_set_m128(kBlocks == 1 ? low : _mm_broadcast_ss(scales + kBlocks - 1), low);
   }
+  static Floats Broadcast(float value) { return _mm256_set1_ps(value); }
+  static void Store(float* to, Floats a) { _mm256_storeu_ps(to, a); }
   static Floats LoadFloats(const float* from) { return _mm256_loadu_ps(from); }
   static Floats LoadFloats(const uint16_t* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));

@@ -50,6 +50,8 @@ struct Simd {
                                        : _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales)));
     return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(loaded));
   }
+  static Floats Broadcast(float value) { return _mm512_set1_ps(value); }
+  static void Store(float* to, Floats a) { _mm512_storeu_ps(to, a); }
   static Floats LoadFloats(const float* from) { return _mm512_loadu_ps(from); }
   static Floats LoadFloats(const uint16_t* from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

@@ -6,6 +6,7 @@
 //   Scales<blocks>(const float*)                                   a scale for every lane of its block
 //   AtLeast(floats, limit)                                         a bit for every lane
 //   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*), LoadFloats(const BFloat16*)
+//   Broadcast(float), Store(float*, floats)
 
 template <int kBits, int kStates>
 void LowBitTile(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
@@ -151,8 +152,25 @@ int64_t AtLeast(const float* scores, int64_t count, float limit, int32_t* places
   return found;
 }
 
-// tanh(x) = (1 - e) / (1 + e) with e = exp(-2|x|): absolute error below 2e-7, which the cap scales. exp is split into
-// a power of two and a Taylor polynomial on |r| <= ln(2) / 2.
+// exp(x) for -87 <= x <= 0: a power of two, and a Taylor polynomial on |r| <= ln(2) / 2.
+inline float Exp(float x) {
+  const int power = static_cast<int>(x * 1.44269504f - 0.5f);
+  const float r = (x - power * 0.693359375f) + power * 2.12194440e-4f;
+  float e = 1.0f / 5040;
+  e = e * r + 1.0f / 720;
+  e = e * r + 1.0f / 120;
+  e = e * r + 1.0f / 24;
+  e = e * r + 1.0f / 6;
+  e = e * r + 0.5f;
+  e = e * r + 1.0f;
+  e = e * r + 1.0f;
+  const int32_t bits = (power + 127) << 23;
+  float two;
+  __builtin_memcpy(&two, &bits, 4);
+  return e * two;
+}
+
+// tanh(x) = (1 - e) / (1 + e) with e = exp(-2|x|): absolute error below 2e-7, which the cap scales.
 void Activate(float* __restrict values, int64_t count, float scale, float cap) {
   if (cap == 0) {
     if (scale != 1) {
@@ -165,26 +183,74 @@ void Activate(float* __restrict values, int64_t count, float scale, float cap) {
     const float x = values[i] * factor;
     float size = __builtin_fabsf(x);
     size = size < 20.0f ? size : 20.0f;
-    const float exponent = -2.0f * size;
-    const int power = static_cast<int>(exponent * 1.44269504f - 0.5f);
-    const float r = (exponent - power * 0.693359375f) + power * 2.12194440e-4f;
-    float e = 1.0f / 5040;
-    e = e * r + 1.0f / 720;
-    e = e * r + 1.0f / 120;
-    e = e * r + 1.0f / 24;
-    e = e * r + 1.0f / 6;
-    e = e * r + 0.5f;
-    e = e * r + 1.0f;
-    e = e * r + 1.0f;
-    const int32_t bits = (power + 127) << 23;
-    float two;
-    __builtin_memcpy(&two, &bits, 4);
-    e *= two;
+    const float e = Exp(-2.0f * size);
     const float result = cap * ((1.0f - e) / (1.0f + e));
     const float signed_result = x < 0 ? -result : result;
     values[i] = x == x ? signed_result : x;
   }
 }
 
-const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, LowBitRows, Columns, Greatest,
-                        AtLeast, Activate};
+float Exponentials(float* __restrict values, int64_t count) {
+  constexpr int64_t kStep = Simd::kFloats;
+  float lanes[kStep], greatest;
+  Greatest(values, count, kStep, lanes);
+  greatest = lanes[0];
+  for (float lane : lanes) greatest = lane > greatest ? lane : greatest;
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = values[i] - greatest;
+    values[i] = Exp(x < -87.0f ? -87.0f : x);  // NaN stays
+  }
+  auto sums = Simd::Zero();
+  int64_t i = 0;
+  for (; i + kStep <= count; i += kStep) sums = Simd::Add(sums, Simd::LoadFloats(values + i));
+  float sum = Simd::Sum(sums);
+  for (; i < count; ++i) sum += values[i];
+  return sum;
+}
+
+template <int kStates, int kVectors>
+int64_t WeightedColumns(const float* rows, int64_t row_count, int64_t width, int64_t column, const float* const* weights,
+                        float* const* out) {
+  constexpr int64_t kStep = kVectors * Simd::kFloats;
+  for (; column + kStep <= width; column += kStep) {
+    Simd::Floats sums[kStates][kVectors];
+    for (auto& row : sums) {
+      for (auto& sum : row) sum = Simd::Zero();
+    }
+    const float* row = rows + column;
+    for (int64_t r = 0; r < row_count; ++r, row += width) {
+      for (int s = 0; s < kStates; ++s) {
+        const auto weight = Simd::Broadcast(weights[s][r]);
+        for (int v = 0; v < kVectors; ++v) {
+          sums[s][v] = Simd::MultiplyAdd(Simd::LoadFloats(row + v * Simd::kFloats), weight, sums[s][v]);
+        }
+      }
+    }
+    for (int s = 0; s < kStates; ++s) {
+      for (int v = 0; v < kVectors; ++v) Simd::Store(out[s] + column + v * Simd::kFloats, sums[s][v]);
+    }
+  }
+  return column;
+}
+
+template <int kStates>
+void WeightedTile(const float* rows, int64_t row_count, int64_t width, const float* const* weights, float* const* out) {
+  constexpr int kVectors = Simd::kFloats >= 16 ? 4 : 2;  // as many sums as there are registers for
+  int64_t column = WeightedColumns<kStates, kVectors>(rows, row_count, width, 0, weights, out);
+  column = WeightedColumns<kStates, 1>(rows, row_count, width, column, weights, out);
+  for (; column < width; ++column) {
+    for (int s = 0; s < kStates; ++s) {
+      float sum = 0;
+      for (int64_t r = 0; r < row_count; ++r) sum += weights[s][r] * rows[r * width + column];
+      out[s][column] = sum;
+    }
+  }
+}
+
+void WeightedRows(const float* rows, int64_t row_count, int64_t width, const float* const* states, int64_t state_count,
+                  float* const* out) {
+  FLASHHEAD_TILES((WeightedTile<kStates>(rows, row_count, width, states, out)))
+}
+
+const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, LowBitRows, Columns,
+                        Greatest, AtLeast, Activate, Exponentials, WeightedRows};

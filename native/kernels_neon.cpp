@@ -55,6 +55,11 @@ struct Simd {
     }
     return bits;
   }
+  static Floats Broadcast(float value) { return {{vdupq_n_f32(value), vdupq_n_f32(value)}}; }
+  static void Store(float* to, Floats a) {
+    vst1q_f32(to, a.half[0]);
+    vst1q_f32(to + 4, a.half[1]);
+  }
   static float Sum(Floats a) { return vaddvq_f32(vaddq_f32(a.half[0], a.half[1])); }
   template <int64_t kBlocks>
   static Floats Scales(const float* scales) {

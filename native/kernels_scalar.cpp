@@ -73,6 +73,12 @@ struct Simd {
     for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a.lane[i] >= limit) << i;
     return bits;
   }
+  static Floats Broadcast(float value) {
+    Floats floats;
+    for (float& lane : floats.lane) lane = value;
+    return floats;
+  }
+  static void Store(float* to, Floats a) { memcpy(to, a.lane, sizeof a.lane); }
   static float Sum(Floats a) {
     for (int half = kLanes / 2; half; half /= 2) {
       for (int i = 0; i < half; ++i) a.lane[i] += a.lane[i + half];

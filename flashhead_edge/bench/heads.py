@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flashhead_edge import layout
 from flashhead_edge.errors import BundleError, OptionalDependencyError
 from flashhead_edge.files import check_free_space
 from flashhead_edge.runtimes.graph_choice import choose_graph
@@ -45,7 +46,7 @@ def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, 
     own = {
         "two-stage": lambda: choose_graph(bundle, "decode"),
         "two-stage-portable": lambda: bundle.file(bundle.graph("decode").file),
-        "dense-fp32": lambda: bundle.file(bundle.graph("dense").file),
+        "dense-fp32": lambda: choose_graph(bundle, "dense"),
     }
     graphs = {head: own[head]() for head in heads if head in own}
     written = [head for head in heads if head in _WRITTEN]
@@ -75,7 +76,8 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
     from flashhead_edge.export.dense_head import write_dense_head
     from flashhead_edge.export.evaluate import dense_head
 
-    dense = bundle.graph("dense").file
+    dense = choose_graph(bundle, "dense").name
+    suffix = layout.NATIVE_SUFFIX if dense.endswith(layout.NATIVE_SUFFIX) else ".onnx"
     # Copies, not links: onnx refuses data files that are linked, lest a model reads what is not its own.
     data = [name for name in bundle.manifest.files if name.endswith(".data")]
     check_free_space(folder, 2 * sum(bundle.manifest.files[name].bytes for name in data))
@@ -85,7 +87,7 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
     graphs = {}
     for precision in precisions:
         written = write_dense_head(head, precision, folder, f"head-{precision}.onnx")  # type: ignore[arg-type]
-        graphs[f"dense-{precision}"] = _with_head(folder / dense, written, folder / f"decode-{precision}.onnx")
+        graphs[f"dense-{precision}"] = _with_head(folder / dense, written, folder / f"decode-{precision}{suffix}")
     return graphs
 
 

@@ -25,6 +25,7 @@ from flashhead_edge.platforms.energy import EnergyMeter, open_energy_meter
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.progress import Progress, no_progress
 from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class _Bench:
         """Agreement of every head with the bundle's own dense head; empty where it has none."""
         if "dense" not in self._bundle.manifest.graphs:
             return {}
-        path = self._bundle.file(self._bundle.graph("dense").file)
+        path = choose_graph(self._bundle, "dense")
         dense = Decoder(path, self._body, threads=self._threads, outputs=("token_ids",))
         count = min(_TEXT_TOKENS, self._body.max_positions - max(prompt.shape[1] for prompt in self._prompts))
         texts = [greedy_text(dense, prompt, count) for prompt in self._prompts]

@@ -27,6 +27,7 @@ import numpy as np
 from flashhead_edge import layout
 from flashhead_edge.errors import ExportError
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
+from flashhead_edge.export.native_attention import use_native_attention
 from flashhead_edge.export.tensor_ref import TensorRef
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ def write_decode_graph(
         folder: The bundle's folder, with ``body.onnx``, the head graph and the data files of both.
         embedding: The table of input embeddings.
         head_graph: File name of the head: input ``hidden_states`` [B, H], outputs as the contract says.
-        output: File name of the graph to write.
+        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the attention.
 
     Raises:
         ExportError: The graphs do not fit together, or the result is not valid ONNX.
     """
     body, head = load_graph(folder / layout.BODY_GRAPH), load_graph(folder / head_graph)
+    if output.endswith(layout.NATIVE_SUFFIX):
+        use_native_attention(body)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)

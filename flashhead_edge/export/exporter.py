@@ -205,13 +205,15 @@ class _Export:
         else:
             table = write_embedding_data(self._folder, read_embedding(self._source), self._options.portable_clusters)
             embedding = EmbeddingTable(table, None, scale)
-        write_decode_graph(self._folder, embedding=embedding)
-        write_decode_graph(
-            self._folder, embedding=embedding, head_graph=layout.NATIVE_HEAD_GRAPH, output=layout.NATIVE_DECODE_GRAPH
-        )
         dense = self._folder / "dense-head.onnx"
         save_graph(dense_graph(written.tables), dense)
-        write_decode_graph(self._folder, embedding=embedding, head_graph=dense.name, output=layout.DENSE_GRAPH)
+        for head, output in (
+            (layout.HEAD_GRAPH, layout.DECODE_GRAPH),
+            (layout.NATIVE_HEAD_GRAPH, layout.NATIVE_DECODE_GRAPH),
+            (dense.name, layout.DENSE_GRAPH),
+            (dense.name, layout.NATIVE_DENSE_GRAPH),
+        ):
+            write_decode_graph(self._folder, embedding=embedding, head_graph=head, output=output)
         dense.unlink()
 
     def _measure(self, index: HeadIndex, calibration: Calibration) -> QualityRecord:

@@ -1,0 +1,80 @@
+#include "ort_kernel.h"
+
+namespace flashhead {
+
+const void* Checked(const Tensor& tensor, std::initializer_list<ONNXTensorElementDataType> types,
+                    const std::vector<int64_t>& shape, const char* what) {
+  bool known = false;
+  for (auto type : types) known = known || tensor.type == type;
+  Expect(known && tensor.shape == shape, what);
+  return tensor.data;
+}
+
+void OrtKernel::Check(OrtStatus* status) const {
+  if (!status) return;
+  std::string message = api->GetErrorMessage(status);
+  api->ReleaseStatus(status);
+  throw Failure{message};
+}
+
+int64_t OrtKernel::Integer(const OrtKernelInfo* info, const char* name) const {
+  int64_t value = 0;
+  Check(api->KernelInfoGetAttribute_int64(info, name, &value));
+  return value;
+}
+
+float OrtKernel::Float(const OrtKernelInfo* info, const char* name) const {
+  float value = 0;
+  Check(api->KernelInfoGetAttribute_float(info, name, &value));
+  return value;
+}
+
+Tensor OrtKernel::Get(OrtKernelContext* context, size_t index) const {
+  const OrtValue* value = nullptr;
+  Check(api->KernelContext_GetInput(context, index, &value));
+  Tensor tensor;
+  if (!value) return tensor;
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  Check(api->GetTensorTypeAndShape(value, &info));
+  size_t rank = 0;
+  OrtStatus* status = api->GetTensorElementType(info, &tensor.type);
+  if (!status) status = api->GetDimensionsCount(info, &rank);
+  tensor.shape.resize(rank);
+  if (!status) status = api->GetDimensions(info, tensor.shape.data(), rank);
+  api->ReleaseTensorTypeAndShapeInfo(info);
+  Check(status);
+  Check(api->GetTensorMutableData(const_cast<OrtValue*>(value), &tensor.data));
+  return tensor;
+}
+
+void* OrtKernel::Allocate(OrtKernelContext* context, size_t index, const std::vector<int64_t>& shape) const {
+  OrtValue* value = nullptr;
+  Check(api->KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
+  void* data = nullptr;
+  Check(api->GetTensorMutableData(value, &data));
+  return data;
+}
+
+void SessionPool::Run(size_t count, void (*task)(void*, size_t), void* argument) {
+  if (count == 1) return task(argument, 0);
+  if (count) kernel_.Check(kernel_.api->KernelContext_ParallelFor(context_, task, count, 0, argument));
+}
+
+}  // namespace flashhead
+
+extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
+                                                                                const OrtApiBase* base) {
+  static const OrtCustomOp head = flashhead::TwoStageHeadOp(), attention = flashhead::AttentionOp();
+  // One domain for the process: sessions refer to it for as long as they live.
+  static OrtCustomOpDomain* domain = nullptr;
+  const OrtApi* api = base->GetApi(flashhead::kApiVersion);
+  if (!api) return base->GetApi(1)->CreateStatus(ORT_FAIL, "flashhead_edge needs ONNX Runtime 1.17 or later");
+  if (!domain) {
+    OrtCustomOpDomain* made = nullptr;
+    if (OrtStatus* status = api->CreateCustomOpDomain("flashhead_edge", &made)) return status;
+    if (OrtStatus* status = api->CustomOpDomain_Add(made, &head)) return status;
+    if (OrtStatus* status = api->CustomOpDomain_Add(made, &attention)) return status;
+    domain = made;
+  }
+  return api->AddCustomOpDomain(options, domain);
+}
