@@ -381,6 +381,34 @@ def monitor(report: dict[str, Any]) -> str:
     return markdown(head, rows)
 
 
+def attention(report: dict[str, Any]) -> str:
+    """Attention of the native library beside ONNX Runtime's."""
+    names = ("native library", "ONNX Runtime")
+    counts = [(model["model"], which, model["texts"][which]) for model in report["models"] for which in names]
+    equal = "; ".join(f"{model}, {which}: {found['equal']} of {found['compared']}" for model, which, found in counts)
+    rows = []
+    for model in report["models"]:
+        by_length: dict[int, dict[str, dict[str, float]]] = {}
+        for row in model["rows"]:
+            by_length.setdefault(row["positions"], {})[row["attention"]] = row
+        for length, pair in by_length.items():
+            ours, theirs = pair["native library"], pair["ONNX Runtime"]
+            cells = [f"{row[key]:.1f}" for key in ("prompt_ms_p50", "step_ms_p50") for row in (ours, theirs)]
+            rows.append((model["model"], str(length), *cells, f"{theirs['step_ms_p50'] / ours['step_ms_p50']:.2f}"))
+    titles = (
+        "model",
+        "positions",
+        "prompt, ms",
+        "with ONNX Runtime's",
+        "step, ms",
+        "with ONNX Runtime's",
+        "ratio of steps",
+    )
+    where = f"{report['threads']} threads of {report['machine']['cpu_model']}, medians."
+    texts = f"Drafted texts of {report['new_tokens']} tokens that are those without drafts, by attention: {equal}."
+    return f"{texts}\n\n{where}\n\n{markdown(titles, rows)}"
+
+
 def profiles() -> str:
     """The stages of a step of both models and heads, as ``flashhead-edge profile`` measured them."""
     parts = []
@@ -434,6 +462,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "runtimes": rendered(runtimes, "runtimes.json"),
     "monitor": rendered(monitor, "monitor.json"),
+    "attention": rendered(attention, "attention.json"),
     "bench": bench,
     "profiles": profiles,
     "tracing": tracing,

@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parent
 TARGET = Path("flashhead_edge", "native", "_flashhead_edge.so")
 #: No -march: every file names its own instruction set, and the best that the processor has is chosen at run time.
 FLAGS = [
-    *("-std=c++17", "-O3", "-DNDEBUG", "-fno-math-errno", "-ffp-contract=off"),
+    *("-std=c++17", "-O3", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
     *("-fPIC", "-shared", "-fvisibility=hidden", "-ffunction-sections"),
     *("-static-libstdc++", "-static-libgcc", "-Wl,-s,--gc-sections"),
 ]

@@ -1,0 +1,141 @@
+"""Attention of the native library beside ONNX Runtime's, in whole models: equal texts, prompts and steps.
+
+The same bundle with either attention. Greedy texts with drafts are compared with those without, token for token;
+prompts and single steps are timed in turn at several lengths of the text. Writes ``results/attention.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.demo import PROMPTS
+from benchmarks.models import MODELS, RESULTS, bundle_of
+from benchmarks.undisturbed import go_first
+from flashhead_edge import Bundle, Generator, layout
+from flashhead_edge.bench.load import LoadMeter
+from flashhead_edge.export.graph_files import load_graph, save_graph
+from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.platforms.host import host_facts
+from flashhead_edge.runtimes.decoder import Decoder
+
+REPEATING = (
+    "Apples, pears, plums, apples, pears, plums, apples,",
+    "Once upon a time there was a king. The king",
+    "Question: What is 2+2? Answer: 4. Question: What is",
+    "1, 2, 3, 4, 5,",
+)
+OURS, THEIRS = "native library", "ONNX Runtime"
+DRAFTS = (1, 3, 6)
+NEW_TOKENS = 120
+LENGTHS = (32, 512, 2048)
+STEPS, SETTLING, ROUNDS = 40, 8, 5
+THREADS = 2
+
+
+def main() -> None:
+    """Measure every model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    arguments = parser.parse_args()
+    go_first()
+    report = {
+        "machine": host_facts().as_dict(),
+        "threads": THREADS,
+        "rounds": ROUNDS,
+        "new_tokens": NEW_TOKENS,
+        "models": [measure(name) for name in arguments.models],
+    }
+    (RESULTS / "attention.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Both attentions in one model."""
+    bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
+    with graphs(bundle) as files:
+        texts = {which: equal_texts(bundle, file) for which, file in files.items()}
+        print(name, texts, file=sys.stderr)
+        load = LoadMeter()
+        rows = times(bundle, files)
+        return {"model": name, "texts": texts, "other_load_cores": load.other_load(), "rows": rows}
+
+
+@contextmanager
+def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
+    """The decoding graph with either attention, the second beside the bundle's data while it is needed."""
+    ours = bundle.file(layout.NATIVE_DECODE_GRAPH)
+    model = load_graph(ours)
+    for node in model.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            assert node.domain == NATIVE_DOMAIN
+            node.domain = "com.microsoft"
+    with tempfile.NamedTemporaryFile(dir=bundle.path, suffix=layout.NATIVE_SUFFIX) as file:
+        theirs = Path(file.name)
+        save_graph(model, theirs)
+        yield {OURS: ours, THEIRS: theirs}
+
+
+def equal_texts(bundle: Bundle, graph: Path) -> dict[str, int]:
+    """How many drafted texts are those without drafts."""
+    generator = Generator(bundle, runtime="onnxruntime", threads=THREADS)
+    assert bundle.manifest.body is not None
+    generator.decoder = Decoder(graph, bundle.manifest.body, threads=THREADS)
+    equal = compared = accepted = 0
+    for prompt in (*PROMPTS, *REPEATING):
+        expected = generator.generate(prompt, max_new_tokens=NEW_TOKENS).token_ids
+        for count in DRAFTS:
+            drafted = generator.generate(prompt, max_new_tokens=NEW_TOKENS, num_drafts=count)
+            equal += drafted.token_ids == expected
+            compared += 1
+            accepted += drafted.accepted_drafts
+    return {"equal": equal, "compared": compared, "accepted_drafts": accepted}
+
+
+def times(bundle: Bundle, files: dict[str, Path]) -> list[dict[str, Any]]:
+    """Medians of prompts and steps by length, the attentions in turn."""
+    body = bundle.manifest.body
+    assert body is not None
+    decoders = {which: Decoder(file, body, threads=THREADS, outputs=("token_ids",)) for which, file in files.items()}
+    random = np.random.default_rng(0)
+    rows = []
+    for length in LENGTHS:
+        ids = random.integers(1000, 20000, (1, length))
+        prompts: dict[str, list[float]] = {which: [] for which in decoders}
+        steps: dict[str, list[float]] = {which: [] for which in decoders}
+        for number in range(ROUNDS):
+            for which in list(decoders)[:: 1 if number % 2 else -1]:
+                decoder = decoders[which]
+                decoder.reset(positions=length + STEPS)
+                start = time.perf_counter()
+                token = decoder.run(ids)[0]
+                prompts[which].append(time.perf_counter() - start)
+                for step in range(STEPS):
+                    start = time.perf_counter()
+                    token = decoder.run(token[:, None])[0]
+                    if step >= SETTLING:
+                        steps[which].append(time.perf_counter() - start)
+        rows += [
+            {
+                "positions": length,
+                "attention": which,
+                "prompt_ms_p50": statistics.median(prompts[which]) * 1e3,
+                "step_ms_p50": statistics.median(steps[which]) * 1e3,
+            }
+            for which in decoders
+        ]
+    return rows
+
+
+if __name__ == "__main__":
+    main()
