@@ -210,7 +210,7 @@ def test_drafts_and_batches_change_no_token(exported: tuple[Bundle, dict[str, ob
             assert drafted.token_ids == tokens
             accepted += drafted.accepted_drafts
         assert drafted.accepted_drafts > drafted.drafted_tokens / 2
-    assert accepted > 300
+    assert accepted > 200
     batch = plain.generate_batch(prompts, rows=3, max_new_tokens=48)
     assert [text.token_ids for text in batch] == expected
 
