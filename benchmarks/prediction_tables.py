@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from benchmarks.fitting import ratio_errors
-from benchmarks.markdown import markdown
+from benchmarks.markdown import Report, markdown
 
-Report = dict[str, Any]
 HEAD_SERIES = ("vocabulary", "width", "probes", "batch")
 _ERROR_HEAD = ("cases", "number", "median error", "90 % are within", "greatest error")
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import render_tables
+from tests.profiling.profiles import MEASURED
 
 MACHINE = {"cpu_model": "Some CPU", "logical_cores": 2, "packages": {"numpy": "2.0"}}
 DEMO = {
@@ -28,34 +30,6 @@ DEMO = {
             "peak_rss_bytes": 326_000_000,
         }
     ],
-}
-METHOD = {"num_clusters": 16384, "cluster_size": 16, "seconds": 24.13, "peak_over_rows": 2.29}
-SHARES = {"128": 0.95, "256": 0.987, "512": 0.994}
-CLUSTERING = {
-    "machine": MACHINE,
-    "threads": 2,
-    "shapes": [
-        {
-            "vocab_size": 262144,
-            "hidden_size": 640,
-            "data": "rows of a model",
-            "methods": [
-                {**METHOD, "method": "balanced bisection", "iterations": None, "containment": SHARES},
-                {**METHOD, "method": "spherical k-means", "iterations": 6, "containment": None},
-            ],
-        }
-    ],
-}
-FIGURES = {
-    "positions": 4000,
-    "agreement": 0.991,
-    "containment": 0.9925,
-    "dense_int8_agreement": 0.981,
-    "dense_int4_agreement": 0.775,
-}
-FIDELITY = {
-    "machine": MACHINE,
-    "models": [{"model": "smollm2", "reduction": 9.52, "teacher_forced": FIGURES, "own_continuations": FIGURES}],
 }
 PAGE = "# Title\n\n<!-- table:{0} -->\n{1}<!-- /table:{0} -->\n\nAfter it.\n"
 
@@ -82,43 +56,47 @@ def test_missing_files_are_not_measured(name, root):
     assert "|" not in text
 
 
-@pytest.mark.parametrize(
-    ("name", "file", "report", "line"),
-    [
-        ("demo", "demo-gemma3-270m", DEMO, "| two-stage | 147 | 1.53 | 0.991 | 27 | 326 |"),
-        (
-            "clustering",
-            "clustering",
-            CLUSTERING,
-            "| 262,144 x 640 | balanced bisection | 16,384 of 16 | 24.1 | 2.29 | 0.987 | 0.994 |",
-        ),
-        (
-            "clustering",
-            "clustering",
-            CLUSTERING,
-            (
-                "| 262,144 x 640 | spherical k-means, 6 iterations | 16,384 of 16 | 24.1 | 2.29 "
-                "| not measured | not measured |"
-            ),
-        ),
-        (
-            "fidelity",
-            "fidelity",
-            FIDELITY,
-            "| smollm2 | 9.52 | teacher forced | 4000 | 0.9925 | 0.9910 | 0.9810 | 0.7750 |",
-        ),
-    ],
-    ids=["demo", "clustering", "clustering without containment", "fidelity"],
-)
-def test_tables(name, file, report, line, root):
-    (root / "results" / f"{file}.json").write_text(json.dumps(report))
-    text = render_tables.render(PAGE.format(name, "old\n"))
-    assert line in text.splitlines()
+def test_a_table_is_made_anew_between_its_marks(root):
+    (root / "results" / "demo-gemma3-270m.json").write_text(json.dumps(DEMO))
+    text = render_tables.render(PAGE.format("demo", "old\n"))
+    assert "| two-stage | 147 | 1.53 | 0.991 | 27 | 326 |" in text.splitlines()
     assert "old\n" not in text
     assert text.startswith("# Title\n\n<!-- table:")
-    assert text.endswith("\n\nAfter it.\n")
-    assert len({row.count("|") for row in text.splitlines() if row.startswith("|")}) == 1
+    assert text.endswith("\n\nsmollm2: not measured\n<!-- /table:demo -->\n\nAfter it.\n")
     assert render_tables.render(text) == text
+
+
+def test_batches_of_a_model_without_a_result_are_left_out(root):
+    rows = [{"batch": 1, "head": name, "ms_p50": 2.0} for name in ("dense int8", "dense int4", "standard operators")]
+    report = {
+        "vocab_size": 1000,
+        "hidden_size": 64,
+        "threads": 2,
+        "machine": MACHINE,
+        "kernels": "avx2",
+        "heads": [*rows, {"batch": 1, "head": "native", "ms_p50": 0.5}],
+    }
+    (root / "results" / "native-head-smollm2.json").write_text(json.dumps(report))
+    text = render_tables.TABLES["head_batches"]()
+    assert text.startswith("1,000 x 64, milliseconds of the head, 2 threads of Some CPU, kernels avx2, medians.\n\n")
+    assert text.splitlines()[-1] == "| 1 | 2.00 | 2.00 | 2.00 | 0.50 | 4.0 |"
+    assert "not measured" not in text
+
+
+def test_plots_stand_below_the_stages_of_profiles(root, monkeypatch):
+    dense = replace(MEASURED, model=replace(MEASURED.model, head="dense"))
+    for suffix, profile in (("", MEASURED), ("-dense", dense)):
+        (root / "results" / f"profile-gemma3-270m{suffix}.json").write_text(profile.to_json())
+    text = render_tables.TABLES["profiles"]()
+    assert text.startswith("gemma3-270m, 2 threads of Some CPU")
+    assert text.endswith(
+        "smollm2: not measured\n\n![Time of a decode step](images/profile-breakdown.svg)\n\n"
+        "![Agreement against time](images/profile-pareto.svg)"
+    )
+    assert run(monkeypatch) == 0
+    images = root / "docs" / "images"
+    assert {path.name for path in images.iterdir()} == {"profile-breakdown.svg", "profile-pareto.svg"}
+    assert (images / "profile-pareto.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize("name", render_tables.TABLES)

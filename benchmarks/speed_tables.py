@@ -1,0 +1,61 @@
+"""Tables of whole models: tokens per second, memory and agreement."""
+
+from __future__ import annotations
+
+from benchmarks.markdown import Report, markdown
+
+
+def demo(model: str, report: Report) -> str:
+    """Speed and agreement of the heads over one body."""
+    where = (
+        f"{model}, {report['body_precision']} body, {report['threads']} threads of {report['machine']['cpu_model']}, "
+        f"greedy; medians over {report['rounds']} interleaved rounds of {report['prompts']} prompts, "
+        f"{report['new_tokens']} tokens each; {report['reduction']:.1f} x fewer rows scored."
+    )
+    rows = [
+        (
+            row["head"],
+            f"{row['tokens_per_second_p50']:.0f}",
+            f"{row['ratio_to_dense_int8']:.2f}",
+            f"{row['agreement']:.3f}",
+            f"{row['head_bytes_per_token'] / 1e6:.0f}",
+            f"{row['peak_rss_bytes'] / 1e6:.0f}",
+        )
+        for row in report["rows"]
+    ]
+    titles = ("head", "tokens/s", "against dense int8", "agreement with fp32", "head MB a token", "peak memory, MB")
+    return f"{where}\n\n{markdown(titles, rows)}"
+
+
+def bench(model: str, report: list[Report]) -> str:
+    """What ``flashhead-edge bench`` measured against llama.cpp."""
+    first = report[0]
+    where = (
+        f"{model}, {first['threads']} threads of {first['cpu_model']}, batch {first['batch']}; "
+        f"medians of {first['rounds']} rounds."
+    )
+    rows = [
+        (
+            row["head"],
+            row["test"],
+            f"{row['tokens_per_second_p50']:.0f}",
+            f"{row['tokens_per_second_min']:.0f} to {row['tokens_per_second_max']:.0f}",
+            f"{row['ratio_p50']:.2f}",
+            "-" if row["head_ms_p50"] is None else f"{row['head_ms_p50']:.2f}",
+            "-" if row["agreement"] is None else f"{row['agreement']:.3f}",
+            f"{row['peak_rss_bytes'] / 1e6:.0f}",
+        )
+        for row in report
+    ]
+    titles = ("head", "test", "tokens/s", "min to max", "ratio", "head, ms a step", "agreement", "peak memory, MB")
+    return f"{where}\n\n{markdown(titles, rows)}"
+
+
+def runtimes(report: Report) -> str:
+    """Speed and memory by runtime."""
+    rows = [
+        (row["model"], row["runtime"], f"{row['tokens_per_second_p50']:.0f}", f"{row['peak_rss_bytes'] / 1e6:.0f}")
+        for row in report["rows"]
+    ]
+    where = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['rounds']} rounds in turn."
+    return f"{where}\n\n{markdown(('model', 'runtime', 'tokens/s', 'peak memory, MB'), rows)}"
