@@ -98,6 +98,7 @@ class _Run:
         self.generator = TimedGenerator(bundle, head=options.head, threads=options.threads)
         self._graph = choose_graph(bundle, _GRAPH_OF_HEAD[options.head])
         self._is_native = self._graph.name.endswith(layout.NATIVE_SUFFIX)
+        self._has_native_head = self._is_native and options.head == "two-stage"
         self._plain: list[StepTimes] = []
         self._profiled: list[StepTimes] = []
         self._joules = 0.0
@@ -129,7 +130,7 @@ class _Run:
         self.positions = int(np.median(StepTimes.joined(self._plain).positions))
 
     def _take(self, decoder: TimedDecoder, steps: int) -> StepTimes:
-        return take_steps(self.generator, decoder, steps, native_head=self._is_native)
+        return take_steps(self.generator, decoder, steps, native_head=self._has_native_head)
 
     def profile(self, memory: record.Memory, points: tuple[record.HeadPoint, ...]) -> record.Profile:
         """What came of it."""
@@ -187,7 +188,7 @@ class _Run:
             head=self._options.head,
             batch=1,
             positions=self.positions,
-            low_bit_rows=self._is_native and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
+            low_bit_rows=self._has_native_head and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
             rank=rank_of(self._bundle),
         )
         stages = tuple(_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen)

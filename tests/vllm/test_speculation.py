@@ -15,11 +15,11 @@ METHODS = ("ngram", "draft_model", "eagle")
 
 def cases(ids):
     longer = GREEDY | {"max_tokens": 24}
-    # No top-k or top-p: with drafts, vLLM for CPUs fails on them, dense head or not.
+    # Nothing sampled: with drafts, dense vLLM itself draws other tokens from the same seed when it runs again, and for
+    # CPUs it fails on top-k and top-p.
     return {
         "greedy": {"prompts": PROMPTS[:4], "sampling": longer},
         "logprobs": {"prompts": PROMPTS[:2], "sampling": longer | {"logprobs": 3}},
-        "sampled": {"prompts": PROMPTS[:2], "sampling": {"temperature": 1.0, "seed": 7, "max_tokens": 16}},
         "regex": {"prompts": PROMPTS[:3], "sampling": longer | {"structured": {"regex": "[0-9]{4}-[a-f]{3}"}}},
         "allowed ids": {"prompts": PROMPTS[:2], "sampling": longer | {"allowed_token_ids": list(ids)}},
     }
