@@ -5,6 +5,9 @@ every position as it would without guesses, and a guess was right if it is that 
 for token, and drawn tokens have the same distribution, since a guess decides only which positions were scored
 beforehand (with guesses that are not random this is speculative sampling, Leviathan et al., 2023: the guess d is
 accepted with probability p(d), and otherwise the token comes from p without d).
+
+The same token for token, that is, where a decoder computes the same bits for a token alone and among others, which
+:func:`computes_alike` finds out.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from flashhead_edge.errors import OptionError
 
 if TYPE_CHECKING:
     from flashhead_edge.generator import Generator
+    from flashhead_edge.runtimes.decoder import AnyDecoder
 
 
 class Drafter(Protocol):
@@ -33,6 +37,22 @@ class Drafter(Protocol):
         Returns:
             The guesses, in order; none where there is nothing to go by.
         """
+
+
+def computes_alike(decoder: AnyDecoder) -> bool:
+    """Whether a token's state has the same bits when it is fed alone and before others.
+
+    Args:
+        decoder: It is fed a few tokens, and has forgotten all others afterwards.
+    """
+    states = []
+    for length in (1, 2, 5):
+        decoder.reset()
+        decoder.step(np.array([[0, 1, 2, 3]], dtype=np.int64))
+        fed = np.array([[3, 2, 1, 0, 1][:length]], dtype=np.int64)
+        states.append(decoder.step(fed, scored=length).hidden_states[0])
+    decoder.reset()
+    return all(np.array_equal(state, states[0]) for state in states)
 
 
 class PromptLookup:

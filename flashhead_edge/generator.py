@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from flashhead_edge import layout
 from flashhead_edge.batch import generate_batch
 from flashhead_edge.beam_search import Beam, beam_search
-from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup
+from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup, computes_alike
 from flashhead_edge.errors import BundleError, OptionError, ProfileError, did_you_mean
 from flashhead_edge.exact_head import ExactHead
 from flashhead_edge.exact_rows import ExactRows
@@ -113,6 +113,7 @@ class Generator:
         self.exact = None
         if head == "exact":
             self.exact = ExactHead.from_bundle(bundle, threads=threads or os.cpu_count() or 1)
+        self._drafts_checked = False
         self._drafter: Drafter = PromptLookup()
         if draft is not None:
             _check_same_tokenizer(bundle, draft.bundle)
@@ -249,9 +250,24 @@ class Generator:
         prompt_ids = self._checked_ids(prompt, options)
         if self._stream is not None:
             self._stream.close()
+        if options.num_drafts:
+            self._check_drafts()
         writer = TextWriter(self, prompt_ids, options, start)
         self._stream = GenerationStream(self, writer, drafter=self._drafter, num_drafts=options.num_drafts)
         return self._stream
+
+    def _check_drafts(self) -> None:
+        """Say once if texts may not be the same with drafts as without."""
+        if self._drafts_checked:
+            return
+        self._drafts_checked = True
+        if not computes_alike(self.decoder):
+            _log.log(
+                logging.INFO if self.decoder.body.precision == "fp32" else logging.WARNING,
+                "texts with drafts may part from those without, where two tokens are nearly as likely: on this "
+                "processor, %s computes other last bits for one token than for several (docs/decoding.md, Drafts)",
+                self.runtime,
+            )
 
     def _open_decoder(self, graph: str) -> AnyDecoder:
         """Open a graph of the bundle on the runtime."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flashhead_edge.bundle import Bundle
-from flashhead_edge.drafts import DraftModel, PromptLookup
+from flashhead_edge.drafts import DraftModel, PromptLookup, computes_alike
 from flashhead_edge.errors import OptionError
 from flashhead_edge.generator import Generator
 from tests.tiny_bundle import write_bundle
@@ -102,3 +104,34 @@ def test_another_tokenizer_is_refused(bundle, generator, tmp_path):
     draft.bundle = other
     with pytest.raises(OptionError, match="tokenizer"):
         Generator(bundle, threads=1, draft=draft)
+
+
+class Alike:
+    """A decoder whose states depend on the token alone, or also on how many come together."""
+
+    def __init__(self, decoder, *, uneven=0.0, precision="int4"):
+        self._decoder, self._uneven = decoder, uneven
+        self.body = replace(decoder.body, precision=precision)
+
+    def __getattr__(self, name):
+        return getattr(self._decoder, name)
+
+    def step(self, ids, *, scored=1):
+        output = self._decoder.step(ids, scored=scored)
+        states = ids[0, -scored:, None] * np.ones((1, 32), np.float32) + np.float32(self._uneven * (ids.shape[1] == 1))
+        return output._replace(hidden_states=states)
+
+
+@pytest.mark.parametrize(
+    ("uneven", "precision", "level"), [(0.0, "int4", None), (1e-6, "int4", "WARNING"), (1e-6, "fp32", "INFO")]
+)
+def test_a_decoder_that_computes_unlike_is_found_and_said_once(bundle, caplog, uneven, precision, level):
+    caplog.set_level("INFO", logger="flashhead_edge")
+    generator = Generator(bundle, threads=1)
+    generator.decoder = Alike(generator.decoder, uneven=uneven, precision=precision)
+    assert computes_alike(generator.decoder) == (not uneven)
+    assert generator.decoder.position == 0
+    for _ in range(2):
+        generator.generate("ab", max_new_tokens=2, num_drafts=1)
+    said = [record.levelname for record in caplog.records if "may part" in record.message]
+    assert said == ([] if level is None else [level])

