@@ -18,7 +18,7 @@ MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-kernels test-models test-tensorrt test-vllm test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-kernels test-models test-tensorrt test-vllm test-vllm-quick test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,10 @@ test-kernels: $(TRITON) ## Check the GPU kernels in Triton's interpreter and com
 test-vllm: $(VLLM)/.installed ## The plugin in two real versions of vLLM for CPUs (Linux, x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
 	PYTHONPATH=$(abspath $(VLLM))/older $(VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
+
+test-vllm-quick: $(VLLM)/.installed ## The quickest part of test-vllm: tiny models in the newer vLLM
+	$(VLLM)/bin/python -m pytest -m vllm tests/vllm/test_behaviour.py tests/vllm/test_outputs.py tests/vllm/test_execution.py \
+		-k "behaviour or outputs and llama or tensor_parallel" $(PYTEST_ARGS)
 
 test-aarch64: $(INSTALLED) ## Install and test on emulated 64-bit ARM (Debian, root)
 	PYTHON=$(abspath $(BIN))/python tests/aarch64/run.sh
