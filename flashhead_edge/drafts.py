@@ -12,16 +12,21 @@ The same token for token, that is, where a decoder computes the same bits for a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from flashhead_edge import layout
 from flashhead_edge.errors import OptionError
 
 if TYPE_CHECKING:
+    from flashhead_edge.bundle import Bundle
     from flashhead_edge.generator import Generator
     from flashhead_edge.runtimes.decoder import AnyDecoder
+
+_log = logging.getLogger(__name__)
 
 
 class Drafter(Protocol):
@@ -55,6 +60,22 @@ def computes_alike(decoder: AnyDecoder) -> bool:
     return all(np.array_equal(state, states[0]) for state in states)
 
 
+def say_if_unlike(decoder: AnyDecoder, runtime: str) -> None:
+    """Log if texts may not be the same with drafts as without: a warning where bodies round activations.
+
+    Args:
+        decoder: As for :func:`computes_alike`.
+        runtime: Its name.
+    """
+    if not computes_alike(decoder):
+        _log.log(
+            logging.INFO if decoder.body.precision == "fp32" else logging.WARNING,
+            "texts with drafts may part from those without, where two tokens are nearly as likely: on this processor, "
+            "%s computes other last bits for one token than for several (docs/decoding.md, Drafts)",
+            runtime,
+        )
+
+
 class PromptLookup:
     """Guesses that the text goes on as it did after the same few tokens before (Saxena, prompt lookup decoding, 2023).
 
@@ -85,10 +106,15 @@ class DraftModel:
     """Guesses the tokens that a smaller model would write greedily.
 
     Args:
-        generator: The smaller model; its tokenizer must be that of the model that checks.
+        generator: The smaller model.
+        checked_by: The model that checks.
+
+    Raises:
+        OptionError: They have different tokenizers.
     """
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, checked_by: Bundle) -> None:
+        _check_same_tokenizer(checked_by, generator.bundle)
         self._generator = generator
         self._fed: list[int] = []
 
@@ -111,3 +137,15 @@ class DraftModel:
             guesses += fed
         self._fed = ids + guesses[:-1]
         return guesses
+
+
+def _check_same_tokenizer(bundle: Bundle, draft: Bundle) -> None:
+    """Refuse a draft model whose token ids mean something else."""
+    ours, theirs = (part.manifest.files[layout.TOKENIZER].sha256 for part in (bundle, draft))
+    if ours != theirs:
+        raise OptionError(
+            "The draft model has another tokenizer.",
+            found=f"{draft.path.name}: {layout.TOKENIZER} {theirs[:12]}...",
+            expected=f"{ours[:12]}..., the one of {bundle.path.name}",
+            hint="take a smaller model of the same family",
+        )

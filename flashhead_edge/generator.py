@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from flashhead_edge import layout
 from flashhead_edge.batch import generate_batch
 from flashhead_edge.beam_search import Beam, beam_search
-from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup, computes_alike
+from flashhead_edge.drafts import Drafter, DraftModel, PromptLookup, say_if_unlike
 from flashhead_edge.errors import BundleError, OptionError, ProfileError, did_you_mean
 from flashhead_edge.exact_head import ExactHead
 from flashhead_edge.exact_rows import ExactRows
@@ -26,6 +25,7 @@ from flashhead_edge.generation_stream import GenerationStream
 from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.metrics import Metrics, Recorder
 from flashhead_edge.monitor import MonitorOptions, RecallMonitor
+from flashhead_edge.prompts import Prompt, prompt_to_ids
 from flashhead_edge.runtimes.decoder import AnyDecoder, Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.selector import device_facts, select
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from flashhead_edge.generation import GenerationKeywords
 
 _log = logging.getLogger(__name__)
-
-Prompt = str | Sequence[Mapping[str, str]]
 
 _GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense", "exact": "decode"}
 
@@ -116,8 +114,7 @@ class Generator:
         self._drafts_checked = False
         self._drafter: Drafter = PromptLookup()
         if draft is not None:
-            _check_same_tokenizer(bundle, draft.bundle)
-            self._drafter = DraftModel(draft)
+            self._drafter = DraftModel(draft, bundle)
 
     @cached_property
     def vocabulary(self) -> WholeVocabulary | None:
@@ -250,24 +247,12 @@ class Generator:
         prompt_ids = self._checked_ids(prompt, options)
         if self._stream is not None:
             self._stream.close()
-        if options.num_drafts:
-            self._check_drafts()
+        if options.num_drafts and not self._drafts_checked:
+            self._drafts_checked = True
+            say_if_unlike(self.decoder, self.runtime)
         writer = TextWriter(self, prompt_ids, options, start)
         self._stream = GenerationStream(self, writer, drafter=self._drafter, num_drafts=options.num_drafts)
         return self._stream
-
-    def _check_drafts(self) -> None:
-        """Say once if texts may not be the same with drafts as without."""
-        if self._drafts_checked:
-            return
-        self._drafts_checked = True
-        if not computes_alike(self.decoder):
-            _log.log(
-                logging.INFO if self.decoder.body.precision == "fp32" else logging.WARNING,
-                "texts with drafts may part from those without, where two tokens are nearly as likely: on this "
-                "processor, %s computes other last bits for one token than for several (docs/decoding.md, Drafts)",
-                self.runtime,
-            )
 
     def _open_decoder(self, graph: str) -> AnyDecoder:
         """Open a graph of the bundle on the runtime."""
@@ -281,46 +266,15 @@ class Generator:
         return Decoder(file, body, threads=self._threads, providers=self._asked_providers)
 
     def _checked_ids(self, prompt: Prompt, options: GenerationOptions) -> list[int]:
-        """Encode a prompt that fits the model's context, with options that fit its vocabulary."""
+        """See :func:`flashhead_edge.prompts.prompt_to_ids`."""
         with span(self.recorder.tracer, "prompt to ids"):
-            prompt_ids = self._encode(prompt, chat=options.chat)
-        positions = len(prompt_ids) + options.max_new_tokens
-        if positions > self._max_positions:
-            raise OptionError(
-                "Prompt and new tokens do not fit the model's context.",
-                found=f"{len(prompt_ids)} prompt tokens + {options.max_new_tokens} new tokens = {positions}",
-                expected=f"at most {self._max_positions}",
-                hint="shorten the prompt or ask for fewer new tokens",
+            return prompt_to_ids(
+                prompt,
+                options,
+                self.tokenizer,
+                vocab_size=self.bundle.manifest.vocab_size,
+                max_positions=self._max_positions,
             )
-        vocab_size = self.bundle.manifest.vocab_size
-        if wrong := [token for token in options.sampling.named_ids() if not 0 <= token < vocab_size]:
-            raise OptionError(
-                "The options name tokens that the model does not have.",
-                found=", ".join(map(str, sorted(wrong)[:5])),
-                expected=f"ids from 0 to {vocab_size - 1}",
-            )
-        return prompt_ids
-
-    def _encode(self, prompt: Prompt, *, chat: bool) -> list[int]:
-        """Encode a prompt, with or without the chat template."""
-        if chat:
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-            ids = self.tokenizer.encode_chat(messages)
-        elif isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt)
-        else:
-            raise OptionError("The prompt is a list of messages.", expected="text", hint="set chat=True for messages")
-        if not ids:
-            raise OptionError("The prompt has no tokens.", found=repr(prompt), expected="some text to continue")
-        vocab_size = self.bundle.manifest.vocab_size
-        if max(ids) >= vocab_size:
-            raise BundleError(
-                "The tokenizer knows tokens that the model does not have.",
-                found=f"token {max(ids)} in the prompt",
-                expected=f"ids below {vocab_size}",
-                hint="the tokenizer files are another model's: export the bundle again",
-            )
-        return ids
 
 
 def _choose_runtime(bundle: Bundle, runtime: str, providers: Sequence[str] | None) -> tuple[str, Sequence[str], str]:
@@ -333,18 +287,6 @@ def _choose_runtime(bundle: Bundle, runtime: str, providers: Sequence[str] | Non
     choice = select(device_facts(), "text", graphs=graphs, wanted=None if runtime == "auto" else runtime)
     chosen = choice.candidate
     return chosen.runtime, (chosen.provider or CPU_PROVIDER,), choice.reason
-
-
-def _check_same_tokenizer(bundle: Bundle, draft: Bundle) -> None:
-    """Refuse a draft model whose token ids mean something else."""
-    ours, theirs = (part.manifest.files[layout.TOKENIZER].sha256 for part in (bundle, draft))
-    if ours != theirs:
-        raise OptionError(
-            "The draft model has another tokenizer.",
-            found=f"{draft.path.name}: {layout.TOKENIZER} {theirs[:12]}...",
-            expected=f"{ours[:12]}..., the one of {bundle.path.name}",
-            hint="take a smaller model of the same family",
-        )
 
 
 def _check_known(kind: str, name: str, known: Iterable[str]) -> None:

@@ -78,7 +78,7 @@ def test_texts_are_the_same_with_and_without_drafts(bundle, generator, drafter, 
 
 
 def test_a_draft_model_reads_only_what_is_new(generator):
-    drafter = DraftModel(generator)
+    drafter = DraftModel(generator, generator.bundle)
     fed = []
     step = generator.decoder.step
     generator.decoder.step = lambda ids, **options: fed.append(ids.shape[1]) or step(ids, **options)
