@@ -150,6 +150,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published_ratios": rendered(prediction_tables.published_ratios, "published-speed.json"),
     "not_predicted": rendered(prediction_tables.not_predicted, "published-speed.json"),
     "scaling": rendered(prediction_tables.scaling, "scaling.json"),
+    "vllm_agreement": rendered(vllm_tables.agreement, "vllm-agreement.json"),
     "vllm_speed": rendered(vllm_tables.speed, "vllm-speed.json"),
 }
 

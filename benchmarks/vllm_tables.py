@@ -40,3 +40,25 @@ def speed(report: Report) -> str:
         ]
         parts.append(markdown(titles, rows))
     return "\n\n".join(parts)
+
+
+def agreement(report: Report) -> str:
+    """How near the plugin's logits are to dense vLLM's, a row for each model and kind of text."""
+    rows, notes = [], []
+    for model in report["models"]:
+        for kind in ("greedy", "drawn", "all_opened"):
+            found = model[kind]
+            clusters = model["num_clusters"] if kind == "all_opened" else model["num_probes"]
+            cells = [f"{found[f'total_variation_{key}']:.4f}" for key in ("mean", "p50", "p99")]
+            text = {"greedy": "greedy", "drawn": "drawn at temperature 1", "all_opened": "greedy"}[kind]
+            count = f"{clusters} of {model['num_clusters']}"
+            rows.append((model["model"], text, count, str(found["positions"]), f"{found['agreement']:.4f}", *cells))
+        texts, drafts = model["greedy_texts"], model["accepted_drafts"]
+        notes.append(
+            f"{model['model']}, vLLM {model['versions']['vllm']}: "
+            f"{texts['equal']} of {texts['texts']} whole greedy texts of "
+            f"{report['new_tokens']} tokens are dense vLLM's; drafting for itself, the two-stage head accepts "
+            f"{drafts['two_stage']:.1%} of its drafts and the dense head {drafts['dense']:.1%}."
+        )
+    titles = ("model", "text", "clusters opened", "positions", "same token", "total variation, mean", "median", "99 %")
+    return "\n\n".join([markdown(titles, rows), *notes])

@@ -68,12 +68,13 @@ def naming(allowed: list[int]) -> dict[str, Any]:
         },
         "json": {"prompts": PROMPTS[:1], "sampling": GREEDY | {"max_tokens": 40, "structured": {"json": SCHEMA}}},
         "favoured again": {"prompts": PROMPTS[:1], "sampling": GREEDY | {"presence_penalty": -1.5}},
+        # Nothing drawn: when a grammar in the batch is compiled late, vLLM 0.28 draws others, with the dense head too.
         "mixed": {
             "prompts": PROMPTS[:4],
             "sampling": [
                 GREEDY,
                 GREEDY | {"structured": {"regex": "[0-9]{4}"}},
-                {"temperature": 1.0, "seed": 2, "max_tokens": 12},
+                GREEDY | {"frequency_penalty": 0.5},
                 GREEDY | {"allowed_token_ids": allowed},
             ],
         },

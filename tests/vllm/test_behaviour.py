@@ -218,7 +218,7 @@ for method in (UnquantizedLinearMethod(), CompressedTensorsLinearMethod(None)):
     done = python(code)
     assert done.returncode == 0, done.stderr
     reason = "the head is quantized (CompressedTensorsLinearMethod), so there are no rows to gather"
-    assert done.stdout.splitlines()[-2:] == [
+    assert [line for line in done.stdout.splitlines() if " | " in line] == [  # without what vLLM logs
         "FlashHeadMethod | None | {}",
         f"CompressedTensorsLinearMethod | {reason} | {{'{reason}': 0}}",
     ]
