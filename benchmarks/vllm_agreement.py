@@ -27,6 +27,7 @@ BATCH = 8
 #: Of each of the first eight texts, with all clusters opened: what is left is rounding.
 ALL_OPENED_TOKENS = 8
 DRAFTS = 3
+DRAFTED, ACCEPTED = "vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens"
 SAMPLING = {"greedy": {"temperature": 0.0}, "drawn": {"temperature": 1.0, "seed": 0}}
 
 
@@ -102,10 +103,8 @@ def accepted_drafts(name: str, prompts: list[str]) -> dict[str, float]:
         draft = {"method": "draft_model", "model": str(folder), "num_speculative_tokens": DRAFTS}
         engine = start(folder, speculative_config=draft)
         texts(engine, prompts[:BATCH], SAMPLING["greedy"] | {"max_tokens": NEW_TOKENS})
-        counted = {
-            metric.name.rpartition("_num_")[2]: metric.value for metric in engine.get_metrics() if "spec" in metric.name
-        }
-        shares[head] = counted["accepted_tokens"] / counted["draft_tokens"]
+        counted = {metric.name: metric.value for metric in engine.get_metrics() if metric.name in (DRAFTED, ACCEPTED)}
+        shares[head] = counted[ACCEPTED] / counted[DRAFTED]
         stop(engine)
     return shares
 
