@@ -57,8 +57,12 @@ def agreement(report: Report) -> str:
         notes.append(
             f"{model['model']}, vLLM {model['versions']['vllm']}: "
             f"{texts['equal']} of {texts['texts']} whole greedy texts of "
-            f"{report['new_tokens']} tokens are dense vLLM's; drafting for itself, the two-stage head accepts "
-            f"{drafts['two_stage']:.1%} of its drafts and the dense head {drafts['dense']:.1%}."
+            f"{report['new_tokens']} tokens are dense vLLM's."
         )
+        if drafts is not None:
+            notes[-1] += (
+                f" Drafting for itself, the two-stage head accepts {drafts['two_stage']:.1%} of its drafts, and the "
+                f"dense head {drafts['dense']:.1%}."
+            )
     titles = ("model", "text", "clusters opened", "positions", "same token", "total variation, mean", "median", "99 %")
     return "\n\n".join([markdown(titles, rows), *notes])

@@ -38,8 +38,10 @@ def test_agreement_has_a_row_for_each_kind_of_text():
         "accepted_drafts": {"dense": 0.98, "two_stage": 0.975},
         "versions": {"vllm": "0.32.0"},
     }
-    table, note = vllm_tables.agreement({"new_tokens": 22, "models": [model]}).split("\n\n")
+    other = model | {"model": "gemma3-270m", "accepted_drafts": None}
+    table, note, second = vllm_tables.agreement({"new_tokens": 22, "models": [model, other]}).split("\n\n")
     assert table.splitlines()[2] == "| smollm2 | greedy | 111 of 1536 | 960 | 0.9948 | 0.0123 | 0.0010 | 0.2000 |"
     assert table.splitlines()[4].startswith("| smollm2 | greedy | 1536 of 1536 | 960 | 1.0000 |")
     assert "40 of 48 whole greedy texts of 22 tokens" in note
-    assert "97.5% of its drafts and the dense head 98.0%" in note
+    assert "accepts 97.5% of its drafts, and the dense head 98.0%" in note
+    assert "Drafting" not in second
