@@ -46,6 +46,23 @@ def heads(report: Report) -> str:
     return markdown(titles, rows)
 
 
+def steps(report: Report) -> str:
+    """Whole steps of models."""
+    rows = [
+        (
+            model["model"],
+            row["head"],
+            f"{row['ms_p50']:.2f}",
+            f"{row['ms_p10']:.2f} to {row['ms_p90']:.2f}",
+            f"{row['predicted_ms']:.2f}",
+            f"{row['ratio']:.2f}",
+        )
+        for model in report["steps"]
+        for row in model["measured"]
+    ]
+    return markdown(("model", "head", "measured ms", "80 % of steps", "predicted ms", "ratio"), rows)
+
+
 def coefficients(report: Report) -> str:
     """What was fitted."""
     return markdown(

@@ -143,6 +143,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "context_candidates": rendered(decoding_tables.context_candidates, "context-candidates.json"),
     "prediction_errors": rendered(prediction_tables.errors, "prediction.json"),
     "prediction_heads": rendered(prediction_tables.heads, "prediction.json"),
+    "prediction_steps": rendered(prediction_tables.steps, "prediction.json"),
     "prediction_coefficients": rendered(prediction_tables.coefficients, "prediction.json"),
     "published_errors": rendered(prediction_tables.published_errors, "published-speed.json"),
     "published_speedups": rendered(prediction_tables.published_speedups, "published-speed.json"),

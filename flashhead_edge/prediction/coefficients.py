@@ -59,8 +59,6 @@ class Coefficients:
 #: vLLM stores int4 weights in groups of 128, with a half-precision scale and a zero point of four bits.
 _GPU_BLOCKS = Blocks(128, 2.5)
 
-# What a layer takes to start: two bodies of about as many weights, SmolLM2 with 30 layers and Gemma 3 270M with 18,
-# differ by so much a layer (``benchmarks/results/native-head-*.json``, another processor).
 _CPU = Coefficients(
     bandwidth_share=0.604,
     gather_share=0.539,
@@ -68,15 +66,15 @@ _CPU = Coefficients(
     copy_share=0.346,
     compare_ns=2.5,
     stage_us=0.0,
-    layer_us=43.3,
+    layer_us=93.2,
     step_us=407.0,
     blocks=Blocks(),
     widened=True,
     cache_item_bytes=4,
     runtime_bytes=120 << 20,
-    fitted_to="heads of 65,536 x 1,024 and 16,384 x 256 on 2 cores of an x86 processor with AVX-512 VNNI.",
+    fitted_to="heads of 65,536 x 1,024 and 16,384 x 256, and SmolLM2's body, on 2 x86 cores with AVX-512.",
     relative_error=0.2,
-    judged_by="heads alone; bodies were not measured",
+    judged_by="other heads alone, and steps of Gemma 3 270M",
 )
 _JETSON = Coefficients(
     bandwidth_share=0.817,

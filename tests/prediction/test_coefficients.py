@@ -22,15 +22,6 @@ def test_those_of_cpus_are_those_that_were_fitted():
     assert used.relative_error == report["errors"]["validation"]["p90"]
 
 
-def test_a_layers_overhead_is_the_difference_of_two_bodies_of_as_many_weights():
-    alone = {}
-    for model in ("smollm2", "gemma3-270m"):
-        steps = {step["graph"]: step["ms_p50"] for step in result(f"native-head-{model}.json")["steps"]}
-        alone[model] = steps["body alone"]
-    a_layer_us = 1e3 * (alone["smollm2"] - alone["gemma3-270m"]) / (30 - 18)
-    assert family_coefficients(find_platform("raspberry-pi-5")).layer_us == pytest.approx(a_layer_us, abs=0.1)
-
-
 @pytest.mark.parametrize(("family", "name"), [("jetson", "jetson-orin-nano-8gb"), ("geforce", "geforce-rtx-4090")])
 def test_those_of_gpus_are_those_that_were_fitted(family, name):
     report, used = result("published-speed.json"), family_coefficients(find_platform(name))
