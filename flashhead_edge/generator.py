@@ -103,6 +103,7 @@ class Generator:
         _log.info("runtime chosen", extra={"fields": fields})
         self.tokenizer = Tokenizer(bundle.path)
         self._threads = threads
+        self._host_threads = threads or os.cpu_count() or 1
         self._asked_providers = providers
         self.decoder = self._open_decoder(_GRAPH_OF_HEAD[head])
         self._max_positions = body.max_positions
@@ -110,7 +111,7 @@ class Generator:
         self.monitor = RecallMonitor(monitor) if monitor is not None and head == "two-stage" else None
         self.exact = None
         if head == "exact":
-            self.exact = ExactHead.from_bundle(bundle, threads=threads or os.cpu_count() or 1)
+            self.exact = ExactHead.from_bundle(bundle, threads=self._host_threads)
         self._drafts_checked = False
         self._drafter: Drafter = PromptLookup()
         if draft is not None:
@@ -122,7 +123,7 @@ class Generator:
         if self.head != "two-stage":
             return None
         manifest = self.bundle.manifest
-        rows = ExactRows.from_bundle(self.bundle, threads=self._threads or os.cpu_count() or 1)
+        rows = ExactRows.from_bundle(self.bundle, threads=self._host_threads)
         distribution = VocabularyDistribution(
             rows.index, logit_scale=manifest.logit_scale, logit_softcap=manifest.logit_softcap
         )

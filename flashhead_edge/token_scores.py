@@ -204,8 +204,9 @@ class TokenScores:
         if self._vocabulary is not None and self._has_rest:
             rows = self._vocabulary.rows
             order = rows.index.token_order.ravel()
-            unscored = self._unscored()
-            slots = np.flatnonzero((order >= 0) & unscored[order])
+            wanted = np.zeros(len(order), dtype=np.bool_)  # in the order of the table, which is read fastest
+            wanted[rows.index.slot_of_token[self._unscored()]] = True
+            slots = np.flatnonzero(wanted)
             self._add(order[slots].astype(np.int64), rows.slot_logits(self._hidden_state, slots))
         if self._mask is not None:
             allowed = self._mask[self.ids]

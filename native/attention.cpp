@@ -124,7 +124,9 @@ void RunAttention(const Attention& a, float* output, Pool& pool) {
   for (int64_t b = 0; b < a.batch; ++b) longest = std::max(longest, a.total[b]);
   const int64_t all = a.batch * a.length * a.heads;
   const bool alone = all * longest * a.head_dim < kFewProducts;
-  Share(pool, a.batch * a.kv_heads, alone, [&](int64_t i) { CopyPast(a, i / a.kv_heads, i % a.kv_heads); });
+  if (a.past_key != a.present_key || a.past_value != a.present_value) {
+    Share(pool, a.batch * a.kv_heads, alone, [&](int64_t i) { CopyPast(a, i / a.kv_heads, i % a.kv_heads); });
+  }
   Share(pool, a.batch * a.length, alone, [&](int64_t i) { Enter(a, i / a.length, i % a.length, queries); });
 
   // One by one where there are few, so that every thread has some.

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flashhead_edge import layout
 from flashhead_edge.errors import BundleError, OptionalDependencyError
 from flashhead_edge.files import check_free_space
 from flashhead_edge.runtimes.graph_choice import choose_graph
@@ -77,7 +76,7 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
     from flashhead_edge.export.evaluate import dense_head
 
     dense = choose_graph(bundle, "dense").name
-    suffix = layout.NATIVE_SUFFIX if dense.endswith(layout.NATIVE_SUFFIX) else ".onnx"
+    suffix = "".join(Path(dense).suffixes)  # says whether the library is needed
     # Copies, not links: onnx refuses data files that are linked, lest a model reads what is not its own.
     data = [name for name in bundle.manifest.files if name.endswith(".data")]
     check_free_space(folder, 2 * sum(bundle.manifest.files[name].bytes for name in data))
