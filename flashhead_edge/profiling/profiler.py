@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _Float64 = npt.NDArray[np.float64]
 _GRAPH_OF_HEAD = {"two-stage": "decode", "dense": "dense"}
 _PROFILER = "onnxruntime profiler"
+#: Said where the head was slowed down so much in profiled steps that nothing of a plain one is left for the body.
+BODY_UNKNOWN = "The head took longer in profiled steps than whole plain ones did: the body's time is not known."
 _PHASES = (record.CENTROIDS, record.TOP_K, record.GATHER_DOT)
 
 
@@ -180,7 +182,8 @@ class _Run:
         if plain.phases is not None:
             seen |= {name: ("clock in the operator", plain.phases[:, i]) for i, name in enumerate(_PHASES)}
         head = sum(times if plain.phases is not None else np.median(times) for _, times in seen.values())
-        seen[record.BODY] = ("clock around ONNX Runtime, without the head", plain.run - head)
+        body = plain.run - head
+        seen[record.BODY] = ("clock around ONNX Runtime, without the head", np.maximum(body, 0.0))
         seen[record.SAMPLING] = ("clock", plain.choice)
         seen[record.HOST] = ("clock", plain.model - plain.run)
         costs = stage_costs(
@@ -193,8 +196,10 @@ class _Run:
         )
         stages = tuple(_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen)
         nodes = float(np.median(self._nodes[record.BODY]))
-        note = f"In profiled steps, ONNX Runtime's profiler saw {nodes:.3f} ms in the nodes of the body."
-        return stages, (note,)
+        notes = [f"In profiled steps, ONNX Runtime's profiler saw {nodes:.3f} ms in the nodes of the body."]
+        if np.median(body) <= 0:
+            notes.append(BODY_UNKNOWN)
+        return stages, tuple(notes)
 
 
 def _counted(runs: list[dict[str, float]], per_round: Sequence[int]) -> dict[str, _Float64]:
