@@ -9,10 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flashhead_edge.kernels.block_sizes import CANDIDATES, CLUSTERS, COLUMNS, KEYS
+from flashhead_edge.kernels.block_sizes import (
+    CANDIDATES,
+    CLUSTERS,
+    COLUMNS,
+    KEYS,
+    NUM_WARPS,
+    TOKENS,
+    filled_states,
+    multiplied_states,
+    selecting_warps,
+)
 
 #: Parameters that are multiples of 16, besides pointers.
 DIVISIBLE = ("hidden_size",)
+#: Clusters that ``open_clusters`` is compiled for, at most.
+_CLUSTERS = 8192
 #: Triton's names of types that do not vary, by parameter without ``_ptr``.
 _TYPES: Mapping[str, str] = {
     "activation": "fp32",
@@ -21,15 +33,16 @@ _TYPES: Mapping[str, str] = {
     "bias": "fp32",
     "candidate_ids": "i64",
     "candidate_logits": "fp32",
-    "cluster_of_token": "i32",
     "codes": "u8",
     "estimate_offset": "fp32",
-    "is_open": "u8",
+    "estimates": "fp32",
     "probes": "i32",  # what TensorRT's TopK gives
     "products": "fp32",
     "row_bias": "fp32",
     "row_scales": "fp32",
     "scales": "fp32",
+    "selection_offset": "fp32",
+    "slot_of_token": "i32",
     "token_ids": "i64",
     "token_order": "i32",
 }
@@ -45,6 +58,7 @@ class Build:
         kernel: Its name.
         types: Triton's names of the types that vary, by parameter without ``_ptr``.
         constants: Compile-time constants.
+        num_warps: Warps of a program.
     """
 
     name: str
@@ -52,6 +66,7 @@ class Build:
     kernel: str
     types: Mapping[str, str]
     constants: Mapping[str, int | bool]
+    num_warps: int = NUM_WARPS
 
     def type_of(self, parameter: str) -> str:
         """Triton's name of a parameter's type."""
@@ -64,7 +79,7 @@ class Build:
 
 
 def _builds() -> tuple[Build, ...]:
-    stage1, stage2 = "triton_stage1", "triton_stage2"
+    stage1, stage2, logits = "triton_stage1", "triton_stage2", "triton_logits"
     floats = ("fp32", "fp16", "bf16")
     return (
         *(
@@ -73,7 +88,7 @@ def _builds() -> tuple[Build, ...]:
                 stage1,
                 "score_clusters",
                 {"states": state},
-                {**CLUSTERS, "BITS": bits},
+                {**CLUSTERS, "BLOCK_B": multiplied_states(1), "BITS": bits, "WIDE": False},
             )
             for bits in (8, 4)
             for state in floats
@@ -89,17 +104,27 @@ def _builds() -> tuple[Build, ...]:
             for rows in ("i8", "fp16", "bf16", "fp32")
         ),
         Build("best_tokens", stage2, "best_tokens", {}, dict(KEYS)),
+        Build("open_clusters", stage1, "open_clusters", {}, {"BLOCK_K": _CLUSTERS}, selecting_warps(_CLUSTERS)),
         *(
             Build(
-                f"score_into_logits-{rows}",
-                stage2,
-                "score_into_logits",
-                {"states": rows, "rows": rows, "logits": rows, "probes": "i64"},
-                {**CANDIDATES, "BY_TOKEN": True},
+                f"score_opened-{rows}",
+                logits,
+                "score_opened",
+                {"states": rows, "rows": rows, "exact": rows},
+                {**TOKENS, "BLOCK_B": multiplied_states(1), "BY_TOKEN": True, "WIDE": False},
             )
-            for rows in ("fp16", "bf16")
+            for rows in floats[1:]
         ),
-        *(Build(f"fill_closed-{kind}", stage2, "fill_closed", {"logits": kind}, dict(COLUMNS)) for kind in floats[1:]),
+        *(
+            Build(
+                f"spread_logits-{kind}",
+                logits,
+                "spread_logits",
+                {"exact": kind, "logits": kind},
+                {"BLOCK_B": filled_states(1), "BLOCK_V": COLUMNS},
+            )
+            for kind in floats[1:]
+        ),
     )
 
 

@@ -17,7 +17,6 @@ import click
 
 from flashhead_edge.errors import FlashHeadError, OptionalDependencyError
 from flashhead_edge.files import new_folder
-from flashhead_edge.kernels.block_sizes import NUM_WARPS
 from flashhead_edge.kernels.builds import BUILDS, DIVISIBLE, Build
 from flashhead_edge.kernels.gpu_targets import GPU_TARGETS, GpuTarget
 from flashhead_edge.kernels.ptx import assemble, keep_parameters
@@ -68,7 +67,7 @@ def _compile(folder: Path, build: Build, target: GpuTarget) -> dict[str, Any]:
         for place, (name, kind) in enumerate(signature.items())
         if kind.startswith("*") or name in DIVISIBLE
     }
-    options = {"num_warps": NUM_WARPS, "ptx_version": target.ptx_version, "enable_fp_fusion": True}
+    options = {"num_warps": build.num_warps, "ptx_version": target.ptx_version, "enable_fp_fusion": True}
     with triton.knobs.compilation.scope():
         triton.knobs.compilation.disable_line_info = True  # paths of this machine
         compiled = triton.compile(
@@ -93,7 +92,7 @@ def _compile(folder: Path, build: Build, target: GpuTarget) -> dict[str, Any]:
         "parameters": parameters,
         "multiples_of_16": [name for name in parameters if name in DIVISIBLE],
         "constants": dict(build.constants),
-        "threads": 32 * NUM_WARPS,
+        "threads": 32 * build.num_warps,
         "shared_bytes": compiled.metadata.shared,
         "registers": assembled.registers,
         "stack_bytes": assembled.stack_bytes,

@@ -96,25 +96,25 @@ class LogitColumns:
     """What full-width logits say of tokens whose clusters stay closed.
 
     Attributes:
-        cluster_of_token: Cluster of every column, [W] int32: 0 to T - 1, or -1 where a column is no token.
+        slot_of_token: Slot of every column, [W] int32: 0 to T * C - 1, or -1 where a column is no token.
         estimate_offset: Added to a cluster's product for what is expected of one of its tokens, [K] float32. With 0 the
             estimate is the cluster's score: the logarithm of its members' mean exponential, if so calibrated; with
             -inf a closed cluster's tokens are impossible.
     """
 
-    cluster_of_token: torch.Tensor
+    slot_of_token: torch.Tensor
     estimate_offset: torch.Tensor
 
     def __post_init__(self) -> None:
         import torch
 
-        _check("cluster_of_token", self.cluster_of_token, (torch.int32,), (None,))
+        _check("slot_of_token", self.slot_of_token, (torch.int32,), (None,))
         _check("estimate_offset", self.estimate_offset, (torch.float32,), (None,))
 
     @property
     def width(self) -> int:
         """W."""
-        return int(self.cluster_of_token.shape[0])
+        return int(self.slot_of_token.shape[0])
 
 
 def activation_values(

@@ -8,10 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashhead_edge.errors import OptionalDependencyError
-from flashhead_edge.kernels.block_sizes import CANDIDATES, CLUSTERS, COLUMNS, KEYS, NUM_WARPS, blocks
+from flashhead_edge.kernels.block_sizes import (
+    CANDIDATES,
+    CLUSTERS,
+    COLUMNS,
+    KEYS,
+    NUM_WARPS,
+    TOKENS,
+    blocks,
+    covering,
+    filled_states,
+    multiplied_states,
+    selecting_warps,
+)
 
 try:
-    from flashhead_edge.kernels import triton_stage1, triton_stage2
+    from triton import knobs
+
+    from flashhead_edge.kernels import triton_logits, triton_stage1, triton_stage2
 except ImportError as error:
     raise OptionalDependencyError("triton", "torch", "The two-stage head on a GPU") from error
 
@@ -28,7 +42,8 @@ def score_clusters(
     batch, hidden_size = states.shape
     clusters, row_blocks, _ = codes.shape
     products = states.new_empty(batch, clusters, dtype=torch.float32)
-    grid = (batch, blocks(clusters, CLUSTERS["BLOCK_K"]))
+    together = multiplied_states(batch)
+    grid = (blocks(clusters, CLUSTERS["BLOCK_K"]), blocks(batch, together))
     with torch.cuda.device_of(states):
         triton_stage1.score_clusters[grid](
             states,
@@ -38,9 +53,12 @@ def score_clusters(
             hidden_size,
             clusters,
             row_blocks,
+            batch,
             products,
             **CLUSTERS,
+            BLOCK_B=together,
             BITS=bits,
+            WIDE=knobs.runtime.interpret,
             num_warps=NUM_WARPS,
         )
     return products
@@ -78,63 +96,113 @@ def score_candidates(
     return tokens, ids, logits
 
 
-def score_into_logits(
+def open_clusters(
+    products: torch.Tensor,
+    selection_offset: torch.Tensor,
+    estimate_offset: torch.Tensor,
+    activation: torch.Tensor,
+    num_probes: int,
+) -> torch.Tensor:
+    """Estimates of closed clusters' tokens, infinity for opened clusters, [K, B] float32."""
+    import torch
+
+    batch, clusters = products.shape
+    estimates = products.new_empty(clusters, batch)
+    width = covering(clusters)
+    with torch.cuda.device_of(products):
+        triton_stage1.open_clusters[(batch,)](
+            products,
+            selection_offset,
+            estimate_offset,
+            activation,
+            clusters,
+            num_probes,
+            batch,
+            estimates,
+            BLOCK_K=width,
+            num_warps=selecting_warps(width),
+        )
+    return estimates
+
+
+def score_opened(
     states: torch.Tensor,
-    probes: torch.Tensor,
+    estimates: torch.Tensor,
     rows: torch.Tensor,
     token_order: torch.Tensor,
     activation: torch.Tensor,
     row_scales: torch.Tensor | None,
     row_bias: torch.Tensor | None,
     num_clusters: int,
-    width: int,
+    num_probes: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [B, width] in the states' type, of candidates only, and the best of them [B] float32."""
+    """Logits [T * C, B] in the states' type, of opened clusters only, and the best of them [B] float32."""
     import torch
 
-    batch, _, parts = _sizes(probes, token_order, num_clusters)
-    logits = states.new_empty(batch, width)
-    best = states.new_empty(batch, parts, dtype=torch.float32)
+    batch, hidden_size = states.shape
+    places, cluster_size = token_order.shape
+    exact = states.new_empty(places * cluster_size, batch)
+    best = states.new_full((batch,), -torch.inf, dtype=torch.float32)
+    together = multiplied_states(batch)
+    grid = (places * blocks(cluster_size, TOKENS["BLOCK_C"]), blocks(batch, together))
     with torch.cuda.device_of(states):
-        triton_stage2.score_into_logits[(parts, batch)](
-            *_inputs(states, probes, rows, token_order, activation, row_scales, row_bias, num_clusters),
-            width,
-            logits,
+        triton_logits.score_opened[grid](
+            states,
+            estimates,
+            rows,
+            activation if row_scales is None else row_scales,
+            activation if row_bias is None else row_bias,
+            token_order,
+            activation,
+            hidden_size,
+            cluster_size,
+            num_clusters,
+            batch,
+            int(row_bias is not None),
+            exact,
             best,
-            **CANDIDATES,
+            **TOKENS,
+            BLOCK_B=together,
             BY_TOKEN=rows.ndim == 2,
+            WIDE=knobs.runtime.interpret,
             num_warps=NUM_WARPS,
         )
-    return logits, best.amax(dim=1)
+    return exact, best
 
 
-def fill_closed(
-    logits: torch.Tensor,
+def spread_logits(
+    exact: torch.Tensor,
     best_logits: torch.Tensor,
-    is_open: torch.Tensor,
-    products: torch.Tensor,
-    cluster_of_token: torch.Tensor,
-    estimate_offset: torch.Tensor,
+    estimates: torch.Tensor,
+    slot_of_token: torch.Tensor,
     activation: torch.Tensor,
-) -> None:
-    """Write estimates into the columns of ``logits`` whose clusters are closed, and -inf where no token is."""
+    cluster_size: int,
+) -> torch.Tensor:
+    """Logits of all columns [B, W] in the type of the exact ones."""
     import torch
 
-    batch, width = logits.shape
-    with torch.cuda.device_of(logits):
-        triton_stage2.fill_closed[(blocks(width, COLUMNS["BLOCK_V"]), batch)](
+    clusters, batch = estimates.shape
+    width = len(slot_of_token)
+    logits = exact.new_empty(batch, width)
+    together = filled_states(batch)
+    columns = COLUMNS // together
+    with torch.cuda.device_of(exact):
+        triton_logits.spread_logits[(blocks(width, columns), blocks(batch, together))](
+            exact,
             best_logits,
-            is_open,
-            cluster_of_token,
-            products,
-            estimate_offset,
+            estimates,
+            slot_of_token,
             activation,
-            products.shape[1],
+            cluster_size,
+            clusters,
+            batch,
             width,
             logits,
-            **COLUMNS,
+            BLOCK_B=together,
+            BLOCK_V=columns,
             num_warps=NUM_WARPS,
         )
+    return logits
 
 
 def _sizes(probes: torch.Tensor, token_order: torch.Tensor, num_clusters: int) -> tuple[int, int, int]:

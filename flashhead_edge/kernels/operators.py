@@ -62,53 +62,76 @@ def score_candidates(head: HeadTensors, states: torch.Tensor, probes: torch.Tens
     )
 
 
-def score_into_logits(
-    head: HeadTensors, states: torch.Tensor, probes: torch.Tensor, width: int
+def open_clusters(
+    head: HeadTensors, columns: LogitColumns, products: torch.Tensor, selection_offset: torch.Tensor, num_probes: int
+) -> torch.Tensor:
+    """Choose the clusters to open, and say what is expected of a token of each other one.
+
+    Args:
+        head: The head's tensors.
+        columns: The estimates' offset.
+        products: What :func:`score_clusters` gave, [B, K] float32.
+        selection_offset: Added to the products for the choice alone, [K] float32.
+        num_probes: P, 1 to K.
+
+    Returns:
+        [K, B] float32: infinity for each state's P clusters with the greatest sums, among equal ones the first; logits
+        for the others, -inf where no token is possible.
+    """
+    estimates: torch.Tensor = torch.ops.flashhead_edge.open_clusters(
+        products, selection_offset, columns.estimate_offset, head.activation, num_probes
+    )
+    return estimates
+
+
+def score_opened(
+    head: HeadTensors, states: torch.Tensor, estimates: torch.Tensor, num_probes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stage 2 into the candidates' columns of full-width logits; the others must be filled by :func:`fill_closed`.
+    """Stage 2 into the places of a table, for :func:`spread_logits`.
 
     Args:
         head: The head's tensors.
         states: [B, H], any floating type.
-        probes: Clusters to open, 0 to K - 1, none twice in a row, [B, P] int64 or int32.
-        width: W, columns of the result, more than any token id.
+        estimates: What :func:`open_clusters` gave, [K, B] float32.
+        num_probes: P, how many of each column of them are infinite.
 
     Returns:
-        Logits [B, W] in the type of the states, and the best logit of each row, [B] float32. Devices that share a
-        vocabulary take the greatest of their best logits before they fill.
+        Logits of the opened clusters' slots, [T * C, B] in the type of the states, anything in the others; and the best
+        logit of each state, [B] float32. Devices that share a vocabulary take the greatest of their best logits before
+        they spread.
     """
-    logits, best = torch.ops.flashhead_edge.score_into_logits(
-        states.contiguous(), probes.contiguous(), *head.arguments(), width
-    )
-    return logits, best
+    exact, best = torch.ops.flashhead_edge.score_opened(states.contiguous(), estimates, *head.arguments(), num_probes)
+    return exact, best
 
 
-def fill_closed(
-    columns: LogitColumns,
-    activation: torch.Tensor,
-    logits: torch.Tensor,
-    best_logits: torch.Tensor,
-    probes: torch.Tensor,
-    products: torch.Tensor,
-) -> None:
-    """Write what is expected of a token of each closed cluster into its tokens' columns, below the best logit.
+def spread_logits(
+    head: HeadTensors, columns: LogitColumns, exact: torch.Tensor, best_logits: torch.Tensor, estimates: torch.Tensor
+) -> torch.Tensor:
+    """Logits in the vocabulary's order: exact ones, and for closed clusters what is expected, below the best logit.
 
     Args:
-        columns: Which cluster each column belongs to.
-        activation: See :func:`~flashhead_edge.kernels.head_tensors.activation_values`.
-        logits: What :func:`score_into_logits` gave, [B, W]; written to.
-        best_logits: The best exact logit of each row, [B] float32.
-        probes: Clusters that were opened, [B, P] int64.
-        products: What :func:`score_clusters` gave, [B, K] float32.
+        head: The head's tensors.
+        columns: Which slot each column belongs to.
+        exact: What :func:`score_opened` gave, [T * C, B].
+        best_logits: The best exact logit of each state, [B] float32.
+        estimates: What :func:`open_clusters` gave, [K, B] float32.
+
+    Returns:
+        [B, W] in the type of ``exact``; -inf where no token is.
     """
-    is_open = torch.zeros_like(products, dtype=torch.uint8).scatter_(1, probes.long(), 1)
-    torch.ops.flashhead_edge.fill_closed(
-        logits, best_logits, is_open, products, columns.cluster_of_token, columns.estimate_offset, activation
+    logits: torch.Tensor = torch.ops.flashhead_edge.spread_logits(
+        exact, best_logits, estimates, columns.slot_of_token, head.activation, head.token_order.shape[1]
     )
+    return logits
 
 
 def full_width_logits(
-    head: HeadTensors, columns: LogitColumns, states: torch.Tensor, probes: torch.Tensor, products: torch.Tensor
+    head: HeadTensors,
+    columns: LogitColumns,
+    states: torch.Tensor,
+    products: torch.Tensor,
+    selection_offset: torch.Tensor,
+    num_probes: int,
 ) -> torch.Tensor:
     """Logits of the whole vocabulary: exact for candidates, estimates for the others.
 
@@ -116,18 +139,19 @@ def full_width_logits(
         head: The head's tensors.
         columns: Which cluster each column belongs to.
         states: [B, H], any floating type.
-        probes: Clusters to open, 0 to K - 1, none twice in a row, [B, P] int64.
         products: What :func:`score_clusters` gave, [B, K] float32.
+        selection_offset: See :func:`open_clusters`.
+        num_probes: P.
 
     Returns:
         [B, W] in the type of the states; -inf where no token is. The greatest logit of each row is exact.
     """
-    logits, best = score_into_logits(head, states, probes, columns.width)
-    fill_closed(columns, head.activation, logits, best, probes, products)
-    return logits
+    estimates = open_clusters(head, columns, products, selection_offset, num_probes)
+    exact, best = score_opened(head, states, estimates, num_probes)
+    return spread_logits(head, columns, exact, best, estimates)
 
 
-def _register(name: str, schema: str, shapes: Callable[..., Any], written: tuple[str, ...] = ()) -> None:
+def _register(name: str, schema: str, shapes: Callable[..., Any]) -> None:
     """Give an operator its implementations, plain torch and Triton, and its results' shapes."""
 
     def launch(*arguments: Any) -> Any:
@@ -136,7 +160,7 @@ def _register(name: str, schema: str, shapes: Callable[..., Any], written: tuple
         return getattr(launches, name)(*arguments)
 
     operator = torch.library.custom_op(
-        f"flashhead_edge::{name}", getattr(torch_functions, name), mutates_args=written, schema=schema
+        f"flashhead_edge::{name}", getattr(torch_functions, name), mutates_args=(), schema=schema
     )
     operator.register_kernel("cuda")(launch)
     operator.register_fake(shapes)
@@ -162,9 +186,9 @@ def _candidates_shapes(
     )
 
 
-def _logits_shapes(states: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+def _opened_shapes(states: torch.Tensor, _: torch.Tensor, __: torch.Tensor, order: torch.Tensor, *rest: Any) -> Any:
     batch = states.shape[0]
-    return states.new_empty(batch, rest[-1]), states.new_empty(batch, dtype=torch.float32)
+    return states.new_empty(order.numel(), batch), states.new_empty(batch, dtype=torch.float32)
 
 
 _HEAD = "Tensor rows, Tensor token_order, Tensor activation, Tensor? row_scales, Tensor? row_bias, int num_clusters"
@@ -175,12 +199,18 @@ _register(
     "score_candidates", f"(Tensor states, Tensor probes, {_HEAD}) -> (Tensor, Tensor, Tensor)", _candidates_shapes
 )
 _register(
-    "score_into_logits", f"(Tensor states, Tensor probes, {_HEAD}, int width) -> (Tensor, Tensor)", _logits_shapes
+    "open_clusters",
+    "(Tensor products, Tensor selection_offset, Tensor estimate_offset, Tensor activation, int num_probes) -> Tensor",
+    lambda products, *_: torch.empty_like(products.T, memory_format=torch.contiguous_format),
 )
 _register(
-    "fill_closed",
-    "(Tensor(a!) logits, Tensor best_logits, Tensor is_open, Tensor products, Tensor cluster_of_token, "
-    "Tensor estimate_offset, Tensor activation) -> ()",
-    lambda *_: None,
-    ("logits",),
+    "score_opened",
+    f"(Tensor states, Tensor estimates, {_HEAD}, int num_probes) -> (Tensor, Tensor)",
+    _opened_shapes,
+)
+_register(
+    "spread_logits",
+    "(Tensor exact, Tensor best_logits, Tensor estimates, Tensor slot_of_token, Tensor activation, int cluster_size) "
+    "-> Tensor",
+    lambda exact, best, estimates, slots, *_: exact.new_empty(estimates.shape[1], slots.shape[0]),
 )

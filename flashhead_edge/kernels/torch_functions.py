@@ -42,56 +42,70 @@ def score_candidates(
     """Greedy tokens [B] int64, candidates' ids [B, M] int64 and logits [B, M] float32."""
     import torch
 
-    ids, logits = _opened(states, probes, rows, token_order, activation, row_scales, row_bias, num_clusters)
+    _, ids, logits = _opened(states, probes, rows, token_order, activation, row_scales, row_bias, num_clusters)
     best = (logits == logits.amax(dim=1, keepdim=True)) & (ids >= 0)
     return torch.where(best, ids, torch.iinfo(torch.int64).max).amin(dim=1), ids, logits
 
 
-def score_into_logits(
+def open_clusters(
+    products: torch.Tensor,
+    selection_offset: torch.Tensor,
+    estimate_offset: torch.Tensor,
+    activation: torch.Tensor,
+    num_probes: int,
+) -> torch.Tensor:
+    """Estimates of closed clusters' tokens, infinity for opened clusters, [K, B] float32."""
+    import torch
+
+    scores = products + selection_offset
+    expected = products + estimate_offset
+    estimates = activate(expected, activation).clamp(max=torch.finfo(torch.float32).max)
+    estimates = estimates.where(expected != -torch.inf, -torch.inf)
+    # Sorted, because among equal scores the first clusters are opened.
+    probes = scores.sort(dim=1, descending=True, stable=True).indices[:, :num_probes]
+    return estimates.scatter_(1, probes, torch.inf).T.contiguous()
+
+
+def score_opened(
     states: torch.Tensor,
-    probes: torch.Tensor,
+    estimates: torch.Tensor,
     rows: torch.Tensor,
     token_order: torch.Tensor,
     activation: torch.Tensor,
     row_scales: torch.Tensor | None,
     row_bias: torch.Tensor | None,
     num_clusters: int,
-    width: int,
+    num_probes: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [B, width] in the states' type, of candidates only, and the best of them [B] float32."""
-    ids, logits = _opened(
-        states, probes, rows, token_order, activation, row_scales, row_bias, num_clusters, rounded=True
-    )
-    # One column more takes what belongs nowhere.
-    full = states.new_zeros(len(states), width + 1)
-    full.scatter_(1, ids.where(ids >= 0, width), logits.to(full.dtype))
-    return full[:, :width].contiguous(), logits.amax(dim=1)
+    """Logits [T * C, B] in the states' type, of opened clusters only, and the best of them [B] float32."""
+    probes = estimates.T.topk(num_probes, dim=1, sorted=False).indices
+    head = (rows, token_order, activation, row_scales, row_bias, num_clusters)
+    slots, _, logits = _opened(states, probes, *head, rounded=True)
+    exact = states.new_zeros(len(states), token_order.numel())
+    exact.scatter_(1, slots, logits.to(exact.dtype))
+    return exact.T.contiguous(), logits.amax(dim=1)
 
 
-def fill_closed(
-    logits: torch.Tensor,
+def spread_logits(
+    exact: torch.Tensor,
     best_logits: torch.Tensor,
-    is_open: torch.Tensor,
-    products: torch.Tensor,
-    cluster_of_token: torch.Tensor,
-    estimate_offset: torch.Tensor,
+    estimates: torch.Tensor,
+    slot_of_token: torch.Tensor,
     activation: torch.Tensor,
-) -> None:
-    """Write estimates into the columns of ``logits`` whose clusters are closed, and -inf where no token is."""
+    cluster_size: int,
+) -> torch.Tensor:
+    """Logits of all columns [B, W] in the type of the exact ones."""
     import torch
 
-    num_clusters = products.shape[1]
-    products = products + estimate_offset
-    ceiling = (best_logits - best_logits.abs().clamp(min=1) * activation[2]).unsqueeze(1)
-    estimates = torch.minimum(activate(products, activation), ceiling)
-    estimates = estimates.where(products != -torch.inf, -torch.inf)
-    # One look-up for all columns: what each cluster's get, infinity for those that stay, -inf where no token is.
-    stays = torch.inf
-    table = logits.new_full((len(logits), num_clusters + 2), stays)
-    table[:, 1:-1] = estimates.where(is_open == 0, stays)
-    table[:, 0] = -torch.inf
-    columns = table.index_select(1, cluster_of_token.clamp(max=num_clusters) + 1)
-    torch.where(columns == stays, logits, columns, out=logits)
+    num_clusters, batch = estimates.shape
+    slots = slot_of_token.clamp(min=0)
+    ceiling = best_logits - best_logits.abs().clamp(min=1) * activation[2]
+    # One look-up for all columns: infinity where the exact logit stands.
+    table = exact.new_full((num_clusters + 1, batch), torch.inf)
+    table[:-1] = torch.minimum(estimates, ceiling).where(estimates != torch.inf, torch.inf)
+    values = table.T.index_select(1, (slots // cluster_size).clamp(max=num_clusters))
+    values = torch.where(values == torch.inf, exact.T.index_select(1, slots), values)
+    return values.where(slot_of_token >= 0, -torch.inf).contiguous()
 
 
 def activate(products: torch.Tensor, activation: torch.Tensor) -> torch.Tensor:
@@ -113,8 +127,8 @@ def _opened(
     num_clusters: int,
     *,
     rounded: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids [B, M] int64 and logits [B, M] float32 of the opened clusters' slots.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Slots [B, M] int64 of the opened clusters, their ids [B, M] int64 and logits [B, M] float32.
 
     With ``rounded``, products may be rounded to the type that rows and states share.
     """
@@ -138,4 +152,4 @@ def _opened(
         products = products * row_scales.flatten()[chosen]
     if row_bias is not None:
         products = products + row_bias.flatten()[chosen]
-    return ids, activate(products, activation).where(ids >= 0, -torch.inf)
+    return slots, ids, activate(products, activation).where(ids >= 0, -torch.inf)

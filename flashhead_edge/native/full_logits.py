@@ -57,7 +57,7 @@ class FullLogits:
 
     Args:
         head: Stage 2, with floating rows in the order of the vocabulary, [V, H], and neither scale nor soft-cap.
-        columns: Cluster of each of the W columns.
+        columns: Slot of each of the W columns.
         centroids: Stage 1, in 8 bits.
         selection_offset: [K] float32.
         num_probes: P.
@@ -92,8 +92,8 @@ class FullLogits:
             and all(tensor.shape == (head.num_clusters,) and tensor.dtype == torch.float32 for tensor in offsets)
             and 1 <= num_probes <= head.num_clusters
             and int(head.token_order.max()) < min(width, len(head.rows))
-            and int(columns.cluster_of_token.max()) < places
-            and int(columns.cluster_of_token.min()) >= -1
+            and int(columns.slot_of_token.max()) < head.token_order.numel()
+            and int(columns.slot_of_token.min()) >= -1
             and head.activation[:2].tolist() == [1.0, 0.0]
         )
         if not fits or any(tensor.device.type != "cpu" for tensor in (head.rows, *offsets)):
@@ -102,7 +102,9 @@ class FullLogits:
                 found=f"{head.rows.dtype} rows {list(head.rows.shape)} on {head.rows.device}, {num_probes} probes, "
                 f"codes {list(centroids.codes.shape)}",
             )
-        self._kept = (head, columns, centroids, selection_offset, row_bias)  # whose memory the tables point into
+        clusters = columns.slot_of_token.div(cluster_size, rounding_mode="floor")
+        # Whose memory the tables point into.
+        self._kept = (head, columns, centroids, selection_offset, row_bias, clusters)
         self._dtype = head.rows.dtype
         self._sizes = (head.num_clusters, (num_probes + places - head.num_clusters) * cluster_size, width)
         self._tables = _Tables(
@@ -119,7 +121,7 @@ class FullLogits:
             estimate_offset=columns.estimate_offset.data_ptr(),
             rows=head.rows.data_ptr(),
             token_order=head.token_order.data_ptr(),
-            cluster_of_token=columns.cluster_of_token.data_ptr(),
+            cluster_of_token=clusters.data_ptr(),
             row_bias=None if row_bias is None else row_bias.data_ptr(),
             type=types.index(self._dtype),
             margin=float(head.activation[2]),

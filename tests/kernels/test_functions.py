@@ -21,14 +21,13 @@ def score(functions, tiny, states, probes):
     return functions.score_candidates(states, probes, *tiny.tensors.arguments())
 
 
-def full_width(functions, tiny, states, probes, products):
-    logits, best = functions.score_into_logits(states, probes, *tiny.tensors.arguments(), tiny.columns.width)
-    is_open = torch.zeros(products.shape, dtype=torch.uint8).scatter_(1, probes, 1)
-    columns = tiny.columns
-    functions.fill_closed(
-        logits, best, is_open, products, columns.cluster_of_token, columns.estimate_offset, tiny.tensors.activation
-    )
-    return logits
+def full_width(functions, tiny, states, products, probes):
+    head, columns = tiny.tensors, tiny.columns
+    offset = torch.from_numpy(tiny.index.selection_offset)
+    estimates = functions.open_clusters(products, offset, columns.estimate_offset, head.activation, probes)
+    exact, best = functions.score_opened(states, estimates, *head.arguments(), probes)
+    size = head.token_order.shape[1]
+    return functions.spread_logits(exact, best, estimates, columns.slot_of_token, head.activation, size)
 
 
 @pytest.mark.parametrize("by_token", [False, True], ids=["by-cluster", "by-token"])
@@ -56,23 +55,23 @@ def test_full_width_logits(functions, features, by_token, dtype):
     rows = str(dtype).removeprefix("torch.")
     tiny = tiny_head(149, 40, 6, 4, rows=rows, by_token=by_token, always=ALWAYS, logits=dtype, **features)
     states = states_of(3, 40, dtype)
-    products, probes = stage1(tiny, states, 4)
-    check_full_width(tiny, states, products, full_width(functions, tiny, states, probes, products))
+    products, _ = stage1(tiny, states, 4)
+    check_full_width(tiny, states, products, full_width(functions, tiny, states, products, 4))
 
 
 def test_a_width_of_several_blocks(functions):
     tiny = tiny_head(2100, 16, 50, 3)
     states = states_of(2, 16)
-    products, probes = stage1(tiny, states, 3)
-    check_full_width(tiny, states, products, full_width(functions, tiny, states, probes, products))
+    products, _ = stage1(tiny, states, 3)
+    check_full_width(tiny, states, products, full_width(functions, tiny, states, products, 3))
 
 
 def test_clusters_can_be_impossible(functions):
     tiny = tiny_head(149, 40, 6, 4, always=ALWAYS, logit_softcap=30.0)
     tiny.columns.estimate_offset.fill_(-torch.inf)
     states = states_of(2, 40)
-    products, probes = stage1(tiny, states, 4)
-    logits = full_width(functions, tiny, states, probes, products)
+    products, _ = stage1(tiny, states, 4)
+    logits = full_width(functions, tiny, states, products, 4)
     for row, ids in zip(logits, tiny.oracle.run(states.numpy()).candidate_ids, strict=True):
         assert sorted(torch.isfinite(row).nonzero().flatten().tolist()) == sorted(ids[ids >= 0])
 
@@ -139,4 +138,4 @@ def test_any_shape(functions, data):
     states = states_of(batch, width, dtype, seed=probes)
     products, chosen = stage1(tiny, states, probes)
     check_candidates(tiny, states, score(functions, tiny, states, chosen))
-    check_full_width(tiny, states, products, full_width(functions, tiny, states, chosen, products))
+    check_full_width(tiny, states, products, full_width(functions, tiny, states, products, probes))

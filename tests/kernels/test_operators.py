@@ -25,10 +25,12 @@ def test_operators_are_what_torch_expects_of_one():
     ops, arguments, columns = torch.ops.flashhead_edge, tiny.tensors.arguments(), tiny.columns
     torch.library.opcheck(ops.score_clusters, (states, codes, scales, products[0].clone(), 8))
     torch.library.opcheck(ops.score_candidates, (states, probes, *arguments))
-    torch.library.opcheck(ops.score_into_logits, (states, probes, *arguments, 154))
-    closed = torch.zeros(products.shape, dtype=torch.uint8)
-    filled = (torch.zeros(3, 154), torch.ones(3), closed, products, columns.cluster_of_token)
-    torch.library.opcheck(ops.fill_closed, (*filled, columns.estimate_offset, tiny.tensors.activation))
+    chosen = (torch.from_numpy(tiny.index.selection_offset), columns.estimate_offset, tiny.tensors.activation, 4)
+    torch.library.opcheck(ops.open_clusters, (products, *chosen))
+    estimates = ops.open_clusters(products, *chosen)
+    torch.library.opcheck(ops.score_opened, (states, estimates, *arguments, 4))
+    scored = (*ops.score_opened(states, estimates, *arguments, 4), estimates)
+    torch.library.opcheck(ops.spread_logits, (*scored, columns.slot_of_token, tiny.tensors.activation, 6))
 
 
 def test_functions_over_a_head():
@@ -36,7 +38,8 @@ def test_functions_over_a_head():
     states = states_of(3, 40)
     products, probes = stage1(tiny, states, 4)
     check_candidates(tiny, states, operators.score_candidates(tiny.tensors, states, probes))
-    logits = operators.full_width_logits(tiny.tensors, tiny.columns, states, probes, products)
+    offset = torch.from_numpy(tiny.index.selection_offset)
+    logits = operators.full_width_logits(tiny.tensors, tiny.columns, states, products, offset, 4)
     check_full_width(tiny, states, products, logits)
 
 

@@ -70,10 +70,10 @@ def tiny_head(
         logit_scale=head.logit_scale,
         logit_softcap=head.logit_softcap,
     )
-    cluster = np.full(vocab + 5, -1, np.int32)  # a vocabulary is often padded
-    cluster[:vocab] = index.slot_of_token // size
+    slots = np.full(vocab + 5, -1, np.int32)  # a vocabulary is often padded
+    slots[:vocab] = index.slot_of_token
     offset = torch.linspace(-0.5, 0.5, index.num_clusters)
-    return TinyHead(tensors, oracle, LogitColumns(torch.from_numpy(cluster), offset), index, head)
+    return TinyHead(tensors, oracle, LogitColumns(torch.from_numpy(slots), offset), index, head)
 
 
 def stage1(tiny: TinyHead, states: torch.Tensor, probes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,7 +108,7 @@ def check_full_width(tiny: TinyHead, states: torch.Tensor, products: torch.Tenso
         np.testing.assert_allclose(values[ids], exact, rtol=eps, atol=max(eps, 2e-5))
         closed = np.setdiff1d(np.arange(tiny.head.vocab_size), ids)
         ceiling = exact.max() - max(abs(exact.max()), 1) * 2 * eps
-        guess = np.minimum(estimates[row][tiny.columns.cluster_of_token.numpy()[closed]], ceiling)
+        guess = np.minimum(estimates[row][tiny.index.slot_of_token[closed] // tiny.index.cluster_size], ceiling)
         np.testing.assert_allclose(values[closed], guess, rtol=eps, atol=max(eps, 2e-5))
         assert (values[closed] < values[ids].max()).all()
         assert np.isneginf(values[tiny.head.vocab_size :]).all()

@@ -81,8 +81,8 @@ def test_any_shape_is_as_plain_torch(vocab, width, size, batch, dtype, seed, dat
     tiny, head = native_head(vocab, width, size, probes, dtype, seed)
     states = states_of(batch, width, dtype)
     products, logits = run(head, states)
-    opened = (products + torch.from_numpy(tiny.index.selection_offset)).topk(probes, dim=1).indices
-    expected = operators.full_width_logits(tiny.tensors, tiny.columns, states, opened, products)
+    offset = torch.from_numpy(tiny.index.selection_offset)
+    expected = operators.full_width_logits(tiny.tensors, tiny.columns, states, products, offset, probes)
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(logits, expected, rtol=2 * eps, atol=max(2 * eps, 2e-5))
 
@@ -116,8 +116,8 @@ def test_devices_that_share_a_vocabulary_agree_with_one():
         head = HeadTensors(
             tiny.tensors.rows[first:after].clone(), order, tiny.index.num_clusters, tiny.tensors.activation
         )
-        columns = LogitColumns(tiny.columns.cluster_of_token[first:after].contiguous(), tiny.columns.estimate_offset)
-        _, _, centroids, offset, _ = whole._kept
+        columns = LogitColumns(tiny.columns.slot_of_token[first:after].contiguous(), tiny.columns.estimate_offset)
+        _, _, centroids, offset, *_ = whole._kept
         parts.append(FullLogits(head, columns, centroids, offset, 4))
     states = states_of(3, 40)
     found = [part.candidates(states) for part in parts]
@@ -153,6 +153,6 @@ def test_rounding_is_torchs():
 @pytest.mark.parametrize("change", [{"num_clusters": 3}, {"token_order": torch.full((26, 6), 149, dtype=torch.int32)}])
 def test_tensors_that_do_not_fit_are_refused(change):
     tiny, head = native_head(149, 40, 6, 4)
-    _, columns, centroids, offset, _ = head._kept
+    _, columns, centroids, offset, *_ = head._kept
     with pytest.raises(OptionError, match="do not fit"):
         FullLogits(replace(tiny.tensors, **change), columns, centroids, offset, 4)

@@ -82,9 +82,7 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None, named: Sequence[int]
     ) -> torch.Tensor:
         """Logits in two stages but for the rows that name tokens, [N, W]."""
-        shard = self._open(layer)
-        scored = shard.score(x)
-        logits = shard.fill(scored, _best_of_all(scored.best))
+        logits = _logits(self._open(layer), x)
         DENSE_PATH.two_stage_rows += len(x) - len(named)
         if named:
             DENSE_PATH.take(_NAMED, len(named))
@@ -156,11 +154,12 @@ def install(model: Any, settings: HeadSettings, model_config: Any) -> str | None
     return reason
 
 
-def _best_of_all(best: torch.Tensor) -> torch.Tensor:
-    """The best logit over the devices that share the vocabulary, [N]."""
+def _logits(shard: HeadShard, states: torch.Tensor) -> torch.Tensor:
+    """Logits of this device's columns, whose estimates stay below the best logit of all devices that share the head."""
     from vllm.distributed import get_tensor_model_parallel_world_size, tensor_model_parallel_all_gather
 
     if get_tensor_model_parallel_world_size() == 1:
-        return best
-    gathered: torch.Tensor = tensor_model_parallel_all_gather(best.unsqueeze(1), dim=1)
-    return gathered.amax(dim=1)
+        return shard.logits(states)
+    scored = shard.score(states)
+    gathered: torch.Tensor = tensor_model_parallel_all_gather(scored.best.unsqueeze(1), dim=1)
+    return shard.fill(scored, gathered.amax(dim=1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,6 +64,16 @@ class HeadShard(Protocol):
             [N, W] in the type of the rows, -inf where no token is.
         """
 
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of all columns where no other device has any.
+
+        Args:
+            states: [N, H], any floating type.
+
+        Returns:
+            [N, W] in the type of the rows, -inf where no token is.
+        """
+
 
 @dataclass(frozen=True)
 class NativeShard:
@@ -70,20 +81,25 @@ class NativeShard:
 
     Attributes:
         rows: vLLM's own weight, [W, H].
-        logits: The head in the library.
+        head: The head in the library.
     """
 
     rows: torch.Tensor
-    logits: FullLogits
+    head: FullLogits
     path: str = "native"
 
     def score(self, states: torch.Tensor) -> Candidates:
         """Both stages."""
-        return self.logits.candidates(states)
+        return self.head.candidates(states)
 
     def fill(self, scored: Candidates, best: torch.Tensor) -> torch.Tensor:
         """All columns."""
-        return self.logits.fill(scored, best)
+        return self.head.fill(scored, best)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Of this device alone."""
+        scored = self.score(states)
+        return self.fill(scored, scored.best)
 
 
 @dataclass(frozen=True)
@@ -91,16 +107,14 @@ class Scored:
     """What the operators found of N states.
 
     Attributes:
-        logits: [N, W], of candidates only.
+        exact: Logits of opened clusters' slots, [T * C, N].
         best: [N] float32.
-        probes: Opened clusters, [N, P] int64.
-        products: [N, K] float32.
+        estimates: Of closed clusters, infinity for opened ones, [K, N] float32.
     """
 
-    logits: torch.Tensor
+    exact: torch.Tensor
     best: torch.Tensor
-    probes: torch.Tensor
-    products: torch.Tensor
+    estimates: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class OperatorShard:
 
     Attributes:
         head: Stage 2; its rows are vLLM's own weight, [W, H].
-        columns: Cluster of each of the W rows.
+        columns: Slot of each of the W rows.
         centroids: [K, H] float32, or codes of them.
         bias: [K] float32.
         selection_offset: [K] float32.
@@ -140,16 +154,33 @@ class OperatorShard:
             products = torch.addmm(self.bias, states.float(), self.centroids.T)
         else:
             products = operators.score_clusters(self.centroids, states)
-        probes = (products + self.selection_offset).topk(self.num_probes, dim=1).indices
-        logits, best = operators.score_into_logits(self.head, states, probes, self.columns.width)
-        return Scored(logits, best, probes, products)
+        head, columns = self.head, self.columns
+        estimates = operators.open_clusters(head, columns, products, self.selection_offset, self.num_probes)
+        exact, best = operators.score_opened(head, states, estimates, self.num_probes)
+        return Scored(exact, best, estimates)
 
     def fill(self, scored: Scored, best: torch.Tensor) -> torch.Tensor:
         """All columns."""
         from flashhead_edge.kernels import operators
 
-        operators.fill_closed(self.columns, self.head.activation, scored.logits, best, scored.probes, scored.products)
-        return scored.logits
+        return operators.spread_logits(self.head, self.columns, scored.exact, best, scored.estimates)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Of this device alone."""
+        return self._logits(states)
+
+    @functools.cached_property
+    def _logits(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """On GPUs replayed: to launch kernels one by one takes the host longer than it takes the device to run them."""
+        if self.path == "triton":
+            from flashhead_edge.kernels.recording import RecordedLogits
+
+            return RecordedLogits(self._compute, self.rows)
+        return self._compute
+
+    def _compute(self, states: torch.Tensor) -> torch.Tensor:
+        scored = self.score(states)
+        return self.fill(scored, scored.best)
 
 
 def build_shard(
@@ -183,8 +214,8 @@ def build_shard(
 
     local = index.token_order - first_token
     local = np.where((index.token_order >= 0) & (local >= 0) & (local < num_tokens), local, -1).astype(np.int32)
-    clusters = np.full(len(rows), -1, dtype=np.int32)
-    clusters[:num_tokens] = index.slot_of_token[first_token : first_token + num_tokens] // index.cluster_size
+    slots = np.full(len(rows), -1, dtype=np.int32)
+    slots[:num_tokens] = index.slot_of_token[first_token : first_token + num_tokens]
     head = HeadTensors(
         rows=rows,
         token_order=place(local),
@@ -192,7 +223,7 @@ def build_shard(
         activation=place(np.array(activation_values(dtype=rows.dtype), dtype=np.float32)),
         row_bias=None if row_bias is None else row_bias.float().contiguous(),
     )
-    columns = LogitColumns(place(clusters), place(np.zeros(index.num_clusters, dtype=np.float32)))
+    columns = LogitColumns(place(slots), place(np.zeros(index.num_clusters, dtype=np.float32)))
     codes = quantize_rows(index.centroids, _BITS)
     bias, offset = place(index.centroid_bias), place(index.selection_offset)
     quantized = CentroidTensors(place(codes.codes), place(codes.scales), bias, _BITS)

@@ -64,7 +64,8 @@ def test_plain_torch_is_exact_where_clusters_are_open(dtype):
     logits = shard.fill(scored, scored.best).float()
     exact = states.float() @ rows.float().T
     cluster = torch.from_numpy(index.slot_of_token // SIZE)
-    opened = (cluster[None, :, None] == scored.probes[:, None, :]).any(dim=2) | (cluster >= index.num_clusters)
+    is_open = torch.cat([scored.estimates.T.isposinf(), torch.ones(7, 9, dtype=torch.bool)], dim=1)
+    opened = is_open[:, cluster]
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(
         logits[:, :VOCAB][opened], exact[:, :VOCAB][opened], rtol=2 * eps, atol=max(2 * eps, 1e-5)
@@ -108,15 +109,13 @@ def test_what_the_operators_run_waits_for_no_device_either(count):
     tensors = [torch.from_numpy(array) for array in (codes.codes, codes.scales, np.zeros(9, np.float32))]
     order = torch.arange(54, dtype=torch.int32).view(9, 6)
     head = HeadTensors(shard.rows, order, 9, torch.tensor(activation_values(dtype=torch.bfloat16)))
-    cluster = (torch.arange(len(shard.rows), dtype=torch.int32) // 6).where(torch.arange(len(shard.rows)) < 54, -1)
+    slots = torch.arange(len(shard.rows), dtype=torch.int32).where(torch.arange(len(shard.rows)) < 54, -1)
 
     def run(x):
         products = torch_functions.score_clusters(x, *tensors, 8)
-        probes = products.topk(3, dim=1).indices
-        is_open = torch.zeros_like(products, dtype=torch.uint8).scatter_(1, probes, 1)
-        logits, best = torch_functions.score_into_logits(x, probes, *head.arguments(), len(cluster))
-        torch_functions.fill_closed(logits, best, is_open, products, cluster, torch.zeros(9), head.activation)
-        return logits
+        estimates = torch_functions.open_clusters(products, torch.zeros(9), torch.zeros(9), head.activation, 3)
+        exact, best = torch_functions.score_opened(x, estimates, *head.arguments(), 3)
+        return torch_functions.spread_logits(exact, best, estimates, slots, head.activation, 6)
 
     graph = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(states)
     others = torch.from_numpy(random_states(count, HIDDEN, seed=5)).to(torch.bfloat16)
