@@ -3,7 +3,7 @@
 Runs in the environment of ``make test-vllm``. vLLM writes texts from the prompts of ``texts/prompts.txt``, greedy and
 drawn at temperature 1, with its dense head; at each decode position the plugin's head scores the same hidden state, at
 the default number of probes. Beside that, whole greedy texts of both heads, and the share of drafts that each accepts,
-drafting for itself. Writes ``results/vllm-agreement.json``, after each model.
+drafting for itself. Writes ``results/vllm-agreement.json`` after each model, or another file where it runs on a GPU.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.models import MODELS, RESULTS
 from benchmarks.vllm_models import published_folder, standard_folder
+from benchmarks.vllm_speed import GPU_MEMORY, gpu_name
 from flashhead_edge.platforms.host import host_facts
 
 NEW_TOKENS = 22
@@ -37,20 +38,21 @@ def main() -> None:
     """Measure every model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--output", type=Path, default=RESULTS / "vllm-agreement.json")
     arguments = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     import torch
     import vllm
 
-    path = RESULTS / "vllm-agreement.json"
+    path = arguments.output
     earlier = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else []
     models = {model["model"]: model for model in earlier}
     for name in arguments.models:
         models[name] = measure(name)
         models[name]["versions"] = {"vllm": vllm.__version__, "torch": torch.__version__}
         report = {
-            "machine": host_facts().as_dict(),
+            "machine": host_facts().as_dict() | ({"gpu": gpu_name()} if torch.cuda.is_available() else {}),
             "dtype": "bfloat16",
             "batch": BATCH,
             "new_tokens": NEW_TOKENS,
@@ -173,6 +175,7 @@ def units_in_the_last_place(ours: Any, dense: Any) -> Any:
 
 def start(folder: Path, num_probes: int | None = None, **options: Any) -> Any:
     """An engine of vLLM in this process."""
+    import torch
     from vllm import LLM
 
     return LLM(
@@ -184,6 +187,7 @@ def start(folder: Path, num_probes: int | None = None, **options: Any) -> Any:
         max_model_len=256,
         max_num_seqs=BATCH,
         enable_prefix_caching=False,
+        **({"gpu_memory_utilization": GPU_MEMORY} if torch.cuda.is_available() else {}),
         **options,
     )
 

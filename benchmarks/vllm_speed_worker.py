@@ -23,11 +23,11 @@ def main() -> None:
     import vllm
     from vllm import LLM, SamplingParams
 
-    from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
-
     now = time.process_time if job["cpu_time"] else time.perf_counter
     engine = LLM(job["model"], **job["options"])
-    (clock,) = engine.collective_rpc(functools.partial(_watch, now=now))
+    clock: dict[str, float] = {}
+    if job["watch"]:  # in this process
+        (clock,) = engine.collective_rpc(functools.partial(_watch, now=now))
 
     def generate(prompts: list[list[int]], tokens: int) -> tuple[float, list[list[int]]]:
         sampling = SamplingParams(**job["sampling"], max_tokens=tokens, min_tokens=0, ignore_eos=True)
@@ -46,17 +46,16 @@ def main() -> None:
         prefill, _ = generate(prompts, 1)  # and the prefixes are in the cache
         before = dict(clock)
         seconds, texts = generate(prompts, 1 + turn["tokens"])
-        spent = {name: clock[name] - before[name] for name in clock}
-        answer(
-            {
-                "seconds": seconds - prefill,
-                "head_seconds": spent["head"],
-                "sampler_seconds": spent["sampler"],
-                "texts": texts,
-                "two_stage_rows": DENSE_PATH.two_stage_rows,
-                "dense_rows": dict(DENSE_PATH.rows),
-            }
-        )
+        spent = {f"{name}_seconds": clock[name] - before[name] for name in clock}
+        (rows,) = engine.collective_rpc(_rows)
+        answer({"seconds": seconds - prefill, **spent, "texts": texts, **rows})
+
+
+def _rows(_: Any) -> dict[str, Any]:
+    """Rows that a worker's heads scored."""
+    from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
+
+    return {"two_stage_rows": DENSE_PATH.two_stage_rows, "dense_rows": dict(DENSE_PATH.rows)}
 
 
 def _watch(worker: Any, now: Callable[[], float]) -> dict[str, float]:

@@ -57,7 +57,7 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         """Build the tables, on the device and before vLLM measures its memory."""
         self.dense.process_weights_after_loading(layer)
         self._shard = None
-        self._open(layer)
+        self._open(layer).prepare(self._max_rows(layer))
 
     def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of this device's columns.
@@ -94,7 +94,7 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         """Why this call goes to the dense head, or None; judged by shapes and types only, never by values."""
         if x.ndim != 2:
             return f"hidden states have {x.ndim} dimensions instead of 2"
-        max_rows = self.settings.max_rows or MAX_ROWS[self._open(layer).path]
+        max_rows = self._max_rows(layer)
         if len(x) > max_rows:
             return f"a step had more than {max_rows} rows"
         if bias is not getattr(layer, "bias", None):
@@ -102,6 +102,10 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         if self.adapters:
             return "a LoRA adapter changes the head"
         return None
+
+    def _max_rows(self, layer: torch.nn.Module) -> int:
+        """Rows of a step up to which it is scored in two stages."""
+        return self.settings.max_rows or MAX_ROWS[self._open(layer).path]
 
     def _open(self, layer: torch.nn.Module) -> HeadShard:
         """The tables for the weight that the module has now; a reloaded model has another one."""

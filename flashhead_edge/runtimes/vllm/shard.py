@@ -29,7 +29,7 @@ _logger = logging.getLogger("vllm.flashhead_edge")
 #: Bits of stage 1.
 _BITS = 8
 #: Rows of a step up to which two stages are not slower than the dense head, by what runs them (docs/vllm.md, Speed).
-MAX_ROWS = {"native": 64, "torch": 2, "triton": 32}
+MAX_ROWS = {"native": 64, "torch": 2, "triton": 8}
 
 
 class HeadShard(Protocol):
@@ -74,6 +74,13 @@ class HeadShard(Protocol):
             [N, W] in the type of the rows, -inf where no token is.
         """
 
+    def prepare(self, most: int) -> None:
+        """Compile what there is to compile, so that no request waits for it.
+
+        Args:
+            most: States that will be scored at once.
+        """
+
 
 @dataclass(frozen=True)
 class NativeShard:
@@ -100,6 +107,9 @@ class NativeShard:
         """Of this device alone."""
         scored = self.score(states)
         return self.fill(scored, scored.best)
+
+    def prepare(self, most: int) -> None:
+        """Nothing: the library is compiled."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +187,12 @@ class OperatorShard:
 
             return RecordedLogits(self._compute, self.rows)
         return self._compute
+
+    def prepare(self, most: int) -> None:
+        """Run Triton's kernels once for each number of states that they are compiled for."""
+        if self.path == "triton":
+            for count in sorted({min(1 << power, most) for power in range(6)}):
+                self._compute(self.rows.new_zeros(count, self.rows.shape[1]))
 
     def _compute(self, states: torch.Tensor) -> torch.Tensor:
         scored = self.score(states)
