@@ -29,6 +29,7 @@ def write_gguf(
     kind: Kind = Kind.F32,
     metadata: Mapping[str, Any] | None = None,
     tokens: bool = True,
+    add_bos: bool | None = True,
 ) -> Path:
     """Write a GGUF file.
 
@@ -39,13 +40,14 @@ def write_gguf(
         kind: GGML type of the matrices.
         metadata: By key without the architecture, which is put in front; int and float values.
         tokens: Whether to store the tokenizer of ``tiny_tokenizer``.
+        add_bos: Whether texts begin with the beginning-of-text token, or None to say nothing of it.
     """
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in (metadata or {}).items():
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         add(key if key.startswith("split.") else f"{architecture}.{key}", value)
     if tokens:
-        _add_tokenizer(writer)
+        _add_tokenizer(writer, add_bos)
     for name, values in tensors.items():
         if values.ndim == 2 and kind is not Kind.F32:
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
@@ -58,7 +60,7 @@ def write_gguf(
     return path
 
 
-def write_llama_gguf(path: Path) -> tuple[Path, Any]:
+def write_llama_gguf(path: Path, *, add_bos: bool | None = True) -> tuple[Path, Any]:
     """Write a whole tiny llama; returns the file and the transformers model with the same numbers."""
     model = tiny_model("llama", tied=True)
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -97,10 +99,10 @@ def write_llama_gguf(path: Path) -> tuple[Path, Any]:
         "rope.dimension_count": config.hidden_size // config.num_attention_heads,
         "vocab_size": config.vocab_size,
     }
-    return write_gguf(path, tensors, metadata=metadata), model
+    return write_gguf(path, tensors, metadata=metadata, add_bos=add_bos), model
 
 
-def _add_tokenizer(writer: Any) -> None:
+def _add_tokenizer(writer: Any, add_bos: bool | None) -> None:
     tokenizer = tiny_tokenizer()
     backend = tokenizer.backend_tokenizer
     texts = [backend.id_to_token(token_id) for token_id in range(backend.get_vocab_size())]
@@ -115,4 +117,5 @@ def _add_tokenizer(writer: Any) -> None:
     writer.add_bos_token_id(BOS)
     writer.add_eos_token_id(EOS)
     writer.add_eot_token_id(TURN_END)
-    writer.add_add_bos_token(True)
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)

@@ -1,4 +1,4 @@
-"""Faster and quieter reading of GGUF files by transformers."""
+"""Faster and quieter reading of GGUF files by transformers, and what some of its versions leave out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flashhead_edge.export.gguf_files import import_gguf
+from flashhead_edge.export.gguf_files import GgufFile, import_gguf
 
 
 @contextmanager
@@ -48,6 +48,30 @@ def shared_gguf_reader(path: Path) -> Iterator[None]:
     silent = functools.partial(loading.tqdm, disable=True)
     with _replaced(gguf, "GGUFReader", open_shared), _replaced(loading, "tqdm", silent):
         yield
+
+
+def begin_as_the_file_says(tokenizer: Any, path: Path) -> None:
+    """Have a tokenizer put the beginning-of-text token where the file says so, or leave it out.
+
+    Some versions of transformers (5.19) make tokenizers of GGUF files that leave it out whatever the file says, and
+    many models write nonsense without it.
+
+    Args:
+        tokenizer: transformers' tokenizer of the file; changed in place.
+        path: The file. Where it says nothing, nothing is changed.
+    """
+    says = GgufFile(path).header.metadata.get("tokenizer.ggml.add_bos_token")
+    backend, bos = getattr(tokenizer, "backend_tokenizer", None), tokenizer.bos_token
+    if says is None or backend is None or bos is None:
+        return
+    begins = backend.encode("a").ids[:1] == [tokenizer.bos_token_id]
+    if begins != bool(says):
+        from tokenizers.processors import TemplateProcessing
+
+        start = f"{bos} " if says else ""
+        backend.post_processor = TemplateProcessing(
+            single=f"{start}$A", pair=f"{start}$A {start}$B:1", special_tokens=[(bos, tokenizer.bos_token_id)]
+        )
 
 
 @contextmanager

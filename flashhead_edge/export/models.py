@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashhead_edge.errors import OptionalDependencyError, SourceError, UnsupportedModelError
-from flashhead_edge.export.gguf_transformers import shared_gguf_reader
+from flashhead_edge.export.gguf_transformers import begin_as_the_file_says, shared_gguf_reader
 from flashhead_edge.export.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def load_model(source: ModelSource, *, device: str = "cpu", trust_remote_code: b
         factory = transformers.AutoModelForImageTextToText
     where, options = _place(source)
     with _reading(source):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            where, **options, local_files_only=True, trust_remote_code=trust_remote_code
-        )
+        tokenizer = _tokenizer(source, transformers, trust_remote_code=trust_remote_code)
         model = factory.from_pretrained(
             where, **options, local_files_only=True, trust_remote_code=trust_remote_code, dtype=torch.float32
         )
@@ -59,11 +57,18 @@ def load_tokenizer(source: ModelSource) -> Any:
         OptionalDependencyError: A package that is needed for this is not installed.
     """
     _, transformers = _import_transformers()
-    where, options = _place(source)
     with _reading(source):
-        return transformers.AutoTokenizer.from_pretrained(
-            where, **options, local_files_only=True, trust_remote_code=False
-        )
+        return _tokenizer(source, transformers, trust_remote_code=False)
+
+
+def _tokenizer(source: ModelSource, transformers: Any, *, trust_remote_code: bool) -> Any:
+    where, options = _place(source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        where, **options, local_files_only=True, trust_remote_code=trust_remote_code
+    )
+    if source.kind == "gguf":
+        begin_as_the_file_says(tokenizer, source.path)
+    return tokenizer
 
 
 def model_folder(source: ModelSource, scratch: Path, *, loaded: tuple[Any, Any] | None = None) -> Path:

@@ -11,14 +11,15 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-import tokenizers
+import tokenizers.processors
 import torch
 from tiny_gguf import random_rows, write_gguf, write_llama_gguf
 from tiny_models import BOS, CHAT_TEMPLATE, tiny_tokenizer
 
 from flashhead_edge.errors import OptionalDependencyError, SourceError, UnsupportedModelError
+from flashhead_edge.export.gguf_transformers import begin_as_the_file_says
 from flashhead_edge.export.heads import read_head
-from flashhead_edge.export.models import load_model, model_folder
+from flashhead_edge.export.models import load_model, load_tokenizer, model_folder
 from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.tokenizer_files import save_tokenizer
 
@@ -54,6 +55,27 @@ def test_gguf(llama_gguf: tuple[ModelSource, torch.nn.Module], capfd: pytest.Cap
     assert tokenizer(TEXT)["input_ids"] == tiny_tokenizer()(TEXT)["input_ids"]
     assert gguf.GGUFReader is reader
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("wrong", ["$A", "<s> $A"])
+@pytest.mark.parametrize("says", [True, False, None])
+def test_the_file_says_how_texts_begin(says: bool | None, wrong: str, tmp_path: Path) -> None:
+    """Whatever transformers made of it."""
+    path, _ = write_llama_gguf(tmp_path / "llama.gguf", add_bos=says)
+    source = resolve_source(str(path))
+    tokenizer = tiny_tokenizer()
+    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+    processor = tokenizers.processors.TemplateProcessing(
+        single=wrong.replace("<s>", bos[0]), pair="$A $B", special_tokens=[bos]
+    )
+    tokenizer.backend_tokenizer.post_processor = processor
+    before = tokenizer(TEXT)["input_ids"]
+    begin_as_the_file_says(tokenizer, path)
+    plain = [token for token in before if token != BOS]
+    expected = before if says is None else [BOS, *plain] if says else plain
+    assert tokenizer(TEXT)["input_ids"] == expected
+    if says is not None:
+        assert load_tokenizer(source)(TEXT)["input_ids"] == expected
 
 
 def test_model_folder_of_a_folder_is_itself(tiny_folder: TinyFolder, tmp_path: Path) -> None:
