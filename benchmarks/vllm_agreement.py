@@ -64,7 +64,7 @@ def main() -> None:
 
 def measure(name: str) -> dict[str, object]:
     """All figures of one model."""
-    prompts = (Path(__file__).parent / "texts" / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    prompts = read_prompts(standard_folder(name))
     engine = start(published_folder(name))
     method = two_stage_method(engine)
     own = texts(engine, prompts, SAMPLING["greedy"])
@@ -100,7 +100,16 @@ def measure(name: str) -> dict[str, object]:
     return report
 
 
-def accepted_drafts(name: str, prompts: list[str]) -> dict[str, float]:
+def read_prompts(folder: Path) -> list[list[int]]:
+    """Tokens of the prompts; not by transformers, whose versions do not all read this tokenizer alike."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    lines = (Path(__file__).parent / "texts" / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    return [tokenizer.encode(line).ids for line in lines]
+
+
+def accepted_drafts(name: str, prompts: list[list[int]]) -> dict[str, float]:
     """Share of drafts accepted, greedily, by the standard model and by the published one; each drafts for itself."""
     shares = {}
     for head, folder in (("dense", standard_folder(name)), ("two_stage", published_folder(name))):
@@ -202,12 +211,13 @@ def stop(engine: Any) -> None:
     cleanup_dist_env_and_memory()
 
 
-def texts(engine: Any, prompts: list[str], sampling: dict[str, Any]) -> list[list[int]]:
+def texts(engine: Any, prompts: list[list[int]], sampling: dict[str, Any]) -> list[list[int]]:
     """New tokens of each prompt; every text is as long, so that the batches of two engines are the same."""
     from vllm import SamplingParams
 
     settings = SamplingParams(**{"max_tokens": NEW_TOKENS, "ignore_eos": True} | sampling)
-    return [list(request.outputs[0].token_ids) for request in engine.generate(prompts, settings, use_tqdm=False)]
+    requests = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], settings, use_tqdm=False)
+    return [list(request.outputs[0].token_ids) for request in requests]
 
 
 def two_stage_method(engine: Any) -> Any:

@@ -47,6 +47,18 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
         "head_dim": 128,
     },
+    "llama-3.1-8b": {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": False,
+    },
 }
 _COMMON = {
     "tie_word_embeddings": True,
@@ -67,7 +79,7 @@ def sized_folders(name: str) -> tuple[Path, Path]:
     Args:
         name: One of :data:`SIZES`.
     """
-    config = SIZES[name] | _COMMON
+    config = _COMMON | SIZES[name]
     standard, published = WORK / f"{name}-sizes", WORK / f"{name}-sizes-published"
     vocab = config["vocab_size"]
     with new_folder(standard, force=True) as folder:
