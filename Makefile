@@ -18,7 +18,7 @@ MODELS := gemma3-270m smollm2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check test test-kernels test-models test-tensorrt test-vllm test-vllm-quick test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
+.PHONY: help install check test test-gpu test-kernels test-models test-tensorrt test-vllm test-vllm-quick test-aarch64 test-report demo bench-clustering bench-fidelity fix wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -68,7 +68,7 @@ check: $(INSTALLED) ## Lint, formatting and types
 	$(BIN)/mypy
 
 test: check ## check, then the tests that need no model package, with coverage
-	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton and not vllm and not chromium" --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not real_model and not tensorrt and not triton and not gpu and not vllm and not chromium" --cov --cov-report=term $(PYTEST_ARGS)
 
 test-models: $(INSTALLED) $(SMOLLM2) ## The tests on the model packages from PyPI
 	$(BIN)/python -m pytest -m real_model $(PYTEST_ARGS)
@@ -78,6 +78,9 @@ test-tensorrt: $(TENSORRT_RTX) ## Build the TensorRT graphs ahead of time, witho
 
 test-kernels: $(TRITON) ## Check the GPU kernels in Triton's interpreter and compile them, without a GPU
 	$(BIN)/python -m pytest -m triton tests/kernels $(PYTEST_ARGS)
+
+test-gpu: $(INSTALLED) ## The GPU kernels on an NVIDIA GPU; PyTorch must be a build for it
+	$(BIN)/python -m pytest -m gpu tests/kernels $(PYTEST_ARGS)
 
 test-vllm: $(VLLM)/.installed ## The plugin in two real versions of vLLM for CPUs (Linux, x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)

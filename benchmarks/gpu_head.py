@@ -24,7 +24,8 @@ from benchmarks.vllm_models import random_index
 from benchmarks.vllm_speed import gpu_name
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.kernels import operators
-from flashhead_edge.runtimes.vllm.shard import OperatorShard, build_shard
+from flashhead_edge.runtimes.vllm.operator_shard import OperatorShard
+from flashhead_edge.runtimes.vllm.shard import build_shard
 
 #: V and H.
 HEADS = {

@@ -24,6 +24,48 @@ def batches(report: Report) -> str:
     return f"{shape}, milliseconds of the head, {machine}, medians.\n\n{table}"
 
 
+def on_gpu(report: Report) -> str:
+    """Microseconds of both heads on a GPU, by batch, and of the kernels."""
+    said = (
+        f"{report['gpu']}, a copy moves {report['copy_gb_s'] / 1e3:.1f} TB/s, PyTorch {report['torch']}, Triton "
+        f"{report['triton']}, {report['dtype']}. Dense / two-stage in microseconds, and how many times as fast; "
+        f"medians of {report['rounds']} rounds in turn."
+    )
+    batches = [point["batch"] for point in report["heads"][0]["points"]]
+    rows = [
+        (
+            _head_name(head),
+            *(f"{p['dense_us']:.0f} / {p['two_stage_us']:.0f}: {p['ratio_p50']:.2f}" for p in head["points"]),
+        )
+        for head in report["heads"]
+    ]
+    speed = markdown(("head, V x H, clusters opened", *(f"batch {batch}" for batch in batches)), rows)
+    names = list(report["heads"][0]["points"][0]["kernels_us"])
+    rows = [
+        (
+            head["head"],
+            str(point["batch"]),
+            *(f"{point['kernels_us'][name]:.1f}" for name in names),
+            f"{point['clusters_opened']:,}",
+            f"{point['host_us']['two_stage']:.0f} / {point['host_us']['dense']:.0f}",
+        )
+        for head in report["heads"]
+        for point in head["points"]
+        if point["batch"] in (1, 8)
+    ]
+    parts = markdown(("head", "batch", *names, "clusters read", "host, two-stage / dense"), rows)
+    launch = (
+        f"Each kernel alone, {report['one_launch_us']:.1f} of the microseconds being those of one launch; the clusters "
+        "that the states of a batch open together; and microseconds that a call costs the host."
+    )
+    return "\n\n".join((said, speed, launch, parts))
+
+
+def _head_name(head: Report) -> str:
+    size = f"{head['vocab_size']:,} x {head['hidden_size']:,}"
+    return f"{head['head']}, {size}, {head['num_probes']} of {head['num_clusters']:,}"
+
+
 def kernels(report: Report) -> str:
     """Registers and shared memory of the GPU kernels, by target."""
     cells = {

@@ -178,6 +178,25 @@ def scaling(report: Report) -> str:
     return f"{said}\n\n{table}"
 
 
+def scaling_clustering(report: Report) -> str:
+    """Clusterings by size."""
+    rows = [
+        (
+            f"{point['vocab_size']:,} x {point['hidden_size']:,}",
+            f"{point['seconds']:.1f}",
+            f"{point['operations_s']:.1f}",
+            f"{point['peak_rss_bytes'] / 1e9:.2f}",
+            f"{point['row_bytes'] / 1e9:.2f}",
+            f"{point['peak_rss_bytes'] / point['row_bytes']:.2f}",
+            f"{point['other_load']:.1f}",
+        )
+        for point in report["clustering"]["points"]
+    ]
+    titles = ("rows", "seconds", "operations / peak, s", "peak memory, GB", "float32 rows, GB", "peak / rows")
+    titles += ("cores others used",)
+    return markdown(titles, rows)
+
+
 def _errors(found: dict[str, float]) -> tuple[str, ...]:
     return (f"{found['cases']:g}", *(f"{found[key]:.0%}" for key in ("median", "p90", "greatest")))
 

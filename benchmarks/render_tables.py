@@ -127,6 +127,7 @@ def profiles() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "gpu_head": rendered(head_tables.on_gpu, "gpu-head.json"),
     "kernels": rendered(head_tables.kernels, "kernels.json"),
     "runtimes": rendered(speed_tables.runtimes, "runtimes.json"),
     "monitor": rendered(decoding_tables.monitor, "monitor.json"),
@@ -151,8 +152,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "published_ratios": rendered(prediction_tables.published_ratios, "published-speed.json"),
     "not_predicted": rendered(prediction_tables.not_predicted, "published-speed.json"),
     "scaling": rendered(prediction_tables.scaling, "scaling.json"),
+    "scaling_clustering": rendered(prediction_tables.scaling_clustering, "scaling.json"),
     "vllm_agreement": rendered(vllm_tables.agreement, "vllm-agreement.json"),
     "vllm_speed": rendered(vllm_tables.speed, "vllm-speed.json"),
+    "vllm_speed_gpu": rendered(vllm_tables.speed, "vllm-speed-gpu.json"),
 }
 
 

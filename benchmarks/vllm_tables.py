@@ -8,22 +8,14 @@ from benchmarks.markdown import Report, markdown
 
 
 def speed(report: Report) -> str:
-    """Decoding speed of vLLM on the CPU with both heads, a table for each model."""
-    titles = (
-        "head",
-        "batch",
-        "rounds",
-        "tokens/s",
-        "against dense",
-        "min to max",
-        "step, ms",
-        "head, ms",
-        "sampler, ms",
-    )
+    """Decoding speed of vLLM with both heads, a table for each model."""
     parts = []
+    device = report["machine"].get("gpu", report["machine"]["cpu_model"])
     for name, model in report["models"].items():
+        spans = [part for part in ("step", "head", "sampler") if f"{part}_ms_p50" in model["rows"][0]]
+        titles = ("head", "batch", "rounds", "tokens/s", "against dense", "min to max", *(f"{p}, ms" for p in spans))
         parts.append(
-            f"{name}: vLLM {model['vllm']}, bfloat16, {report['machine']['cpu_model']}, {model['clock']}, "
+            f"{name}: vLLM {model['vllm']}, bfloat16, {device}, {model['clock']}, "
             f"{json.dumps(model['sampling'])}; medians of rounds in turn."
         )
         rows = [
@@ -34,7 +26,7 @@ def speed(report: Report) -> str:
                 f"{row['tokens_per_second_p50']:.1f}",
                 f"{row['ratio_p50']:.2f}",
                 f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}",
-                *(f"{row[f'{part}_ms_p50']:.1f}" for part in ("step", "head", "sampler")),
+                *(f"{row[f'{part}_ms_p50']:.{1 + ('gpu' in report['machine'])}f}" for part in spans),
             )
             for row in model["rows"]
         ]

@@ -17,10 +17,11 @@ from flashhead_edge.errors import BundleError
 from flashhead_edge.runtimes.vllm.dense_path import DENSE_PATH
 from flashhead_edge.runtimes.vllm.head_access import head_of
 from flashhead_edge.runtimes.vllm.settings import HeadSettings
-from flashhead_edge.runtimes.vllm.shard import MAX_ROWS, HeadShard, build_shard
+from flashhead_edge.runtimes.vllm.shard import HeadShard, build_shard
 
 #: Methods whose module has the rows as they are; the second is what quantized models give a head that they leave out.
 _WITH_ROWS = (UnquantizedEmbeddingMethod, UnquantizedLinearMethod)
+SMALL_HEAD = "this GPU reads the whole head in less time than two stages take"
 _NAMED = "a request's grammar, bias or allowed ids name tokens"
 
 
@@ -57,7 +58,8 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         """Build the tables, on the device and before vLLM measures its memory."""
         self.dense.process_weights_after_loading(layer)
         self._shard = None
-        self._open(layer).prepare(self._max_rows(layer))
+        if most := self._max_rows(layer):
+            self._open(layer).prepare(most)
 
     def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of this device's columns.
@@ -96,7 +98,7 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
             return f"hidden states have {x.ndim} dimensions instead of 2"
         max_rows = self._max_rows(layer)
         if len(x) > max_rows:
-            return f"a step had more than {max_rows} rows"
+            return f"a step had more than {max_rows} rows" if max_rows else SMALL_HEAD
         if bias is not getattr(layer, "bias", None):
             return "the logits were asked for with another bias than the head's own"
         if self.adapters:
@@ -105,7 +107,7 @@ class FlashHeadMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
 
     def _max_rows(self, layer: torch.nn.Module) -> int:
         """Rows of a step up to which it is scored in two stages."""
-        return self.settings.max_rows or MAX_ROWS[self._open(layer).path]
+        return self.settings.max_rows or self._open(layer).max_rows
 
     def _open(self, layer: torch.nn.Module) -> HeadShard:
         """The tables for the weight that the module has now; a reloaded model has another one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +16,9 @@ import numpy as np
 from flashhead_edge import native
 from flashhead_edge.kernels.head_tensors import CentroidTensors, HeadTensors, LogitColumns, activation_values
 from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.runtimes.vllm.operator_shard import OperatorShard
 from flashhead_edge.runtimes.vllm.reference_cache import scaled_to_rows
+from flashhead_edge.runtimes.vllm.row_threshold import MAX_ROWS
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("vllm.flashhead_edge")
 #: Bits of stage 1.
 _BITS = 8
-#: Rows of a step up to which two stages are not slower than the dense head, by what runs them (docs/vllm.md, Speed).
-MAX_ROWS = {"native": 64, "torch": 2, "triton": 8}
 
 
 class HeadShard(Protocol):
@@ -42,6 +41,10 @@ class HeadShard(Protocol):
     @property
     def rows(self) -> torch.Tensor:
         """The weight of vLLM itself, [W, H]."""
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of a step up to which it is not slower than the dense head; 0 where it always is."""
 
     def score(self, states: torch.Tensor) -> Any:
         """Score states up to the point where devices must agree on the best logit.
@@ -95,6 +98,11 @@ class NativeShard:
     head: FullLogits
     path: str = "native"
 
+    @property
+    def max_rows(self) -> int:
+        """As measured."""
+        return MAX_ROWS[self.path]
+
     def score(self, states: torch.Tensor) -> Candidates:
         """Both stages."""
         return self.head.candidates(states)
@@ -110,93 +118,6 @@ class NativeShard:
 
     def prepare(self, most: int) -> None:
         """Nothing: the library is compiled."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the operators found of N states.
-
-    Attributes:
-        exact: Logits of opened clusters' slots, [T * C, N].
-        best: [N] float32.
-        estimates: Of closed clusters, infinity for opened ones, [K, N] float32.
-    """
-
-    exact: torch.Tensor
-    best: torch.Tensor
-    estimates: torch.Tensor
-
-
-@dataclass(frozen=True)
-class OperatorShard:
-    """A part that the operators of :mod:`flashhead_edge.kernels.operators` score.
-
-    Attributes:
-        head: Stage 2; its rows are vLLM's own weight, [W, H].
-        columns: Slot of each of the W rows.
-        centroids: [K, H] float32, or codes of them.
-        bias: [K] float32.
-        selection_offset: [K] float32.
-        num_probes: P.
-        path: "torch" or "triton".
-    """
-
-    head: HeadTensors
-    columns: LogitColumns
-    centroids: torch.Tensor | CentroidTensors
-    bias: torch.Tensor
-    selection_offset: torch.Tensor
-    num_probes: int
-    path: str
-
-    @property
-    def rows(self) -> torch.Tensor:
-        """The weight of vLLM itself."""
-        return self.head.rows
-
-    def score(self, states: torch.Tensor) -> Scored:
-        """Both stages."""
-        import torch
-
-        from flashhead_edge.kernels import operators
-
-        if isinstance(self.centroids, torch.Tensor):
-            products = torch.addmm(self.bias, states.float(), self.centroids.T)
-        else:
-            products = operators.score_clusters(self.centroids, states)
-        head, columns = self.head, self.columns
-        estimates = operators.open_clusters(head, columns, products, self.selection_offset, self.num_probes)
-        exact, best = operators.score_opened(head, states, estimates, self.num_probes)
-        return Scored(exact, best, estimates)
-
-    def fill(self, scored: Scored, best: torch.Tensor) -> torch.Tensor:
-        """All columns."""
-        from flashhead_edge.kernels import operators
-
-        return operators.spread_logits(self.head, self.columns, scored.exact, best, scored.estimates)
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Of this device alone."""
-        return self._logits(states)
-
-    @functools.cached_property
-    def _logits(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """On GPUs replayed: to launch kernels one by one takes the host longer than it takes the device to run them."""
-        if self.path == "triton":
-            from flashhead_edge.kernels.recording import RecordedLogits
-
-            return RecordedLogits(self._compute, self.rows)
-        return self._compute
-
-    def prepare(self, most: int) -> None:
-        """Run Triton's kernels once for each number of states that they are compiled for."""
-        if self.path == "triton":
-            for count in sorted({min(1 << power, most) for power in range(6)}):
-                self._compute(self.rows.new_zeros(count, self.rows.shape[1]))
-
-    def _compute(self, states: torch.Tensor) -> torch.Tensor:
-        scored = self.score(states)
-        return self.fill(scored, scored.best)
 
 
 def build_shard(
