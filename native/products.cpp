@@ -13,7 +13,7 @@ namespace {
 // Products that are not worth another thread.
 constexpr int64_t kFewProducts = 1 << 16;
 // Rows of a task: a multiple of every kernel's own.
-constexpr int64_t kTaskRows = 16;
+constexpr int64_t kTaskRows = 32;
 
 template <class Number>
 Number* Room(std::vector<Number>* memory, int64_t count) {

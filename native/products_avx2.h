@@ -22,13 +22,6 @@ struct Rows {
     quads[2] = _mm256_unpacklo_epi64(ab2, cd2);
     quads[3] = _mm256_unpackhi_epi64(ab2, cd2);
   }
-  static Ints Gathered(const uint8_t* from, int64_t stride, int64_t bytes) {
-    const __m256i row = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-    const __m256i wanted = _mm256_mullo_epi32(row, Same(static_cast<int>(stride)));
-    const __m256i place = _mm256_min_epi32(wanted, Same(static_cast<int>(bytes - 4)));
-    const __m256i shift = _mm256_slli_epi32(_mm256_sub_epi32(wanted, place), 3);
-    return _mm256_srlv_epi32(_mm256_i32gather_epi32(reinterpret_cast<const int*>(from), place, 1), shift);
-  }
   static Quads Low(Quads quads) { return _mm256_and_si256(quads, _mm256_set1_epi8(15)); }
   static Quads High(Quads quads) { return Low(_mm256_srli_epi16(quads, 4)); }
   template <int kBits>
@@ -36,8 +29,8 @@ struct Rows {
     return quads;
   }
   template <int kBits>
-  static Ints Field(Ints ints, int j) {
-    return _mm256_and_si256(_mm256_srli_epi32(ints, j * kBits), Same((1 << kBits) - 1));
+  static Ints Field(Quads quads, int i) {
+    return _mm256_and_si256(_mm256_srl_epi32(quads, _mm_cvtsi32_si128(i)), Same((1 << kBits) - 1));
   }
   template <int kBits>
   static Ints Dot(const Quads* quads, const int8_t* codes, Ints zeros, int32_t sum) {

@@ -22,13 +22,6 @@ struct Rows {
     quads[2] = _mm512_unpacklo_epi64(ab2, cd2);
     quads[3] = _mm512_unpackhi_epi64(ab2, cd2);
   }
-  static Ints Gathered(const uint8_t* from, int64_t stride, int64_t bytes) {
-    const __m512i row = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i wanted = _mm512_mullo_epi32(row, _mm512_set1_epi32(static_cast<int>(stride)));
-    const __m512i place = _mm512_min_epi32(wanted, _mm512_set1_epi32(static_cast<int>(bytes - 4)));
-    const __m512i shift = _mm512_slli_epi32(_mm512_sub_epi32(wanted, place), 3);
-    return _mm512_srlv_epi32(_mm512_i32gather_epi32(place, from, 1), shift);
-  }
   static Quads Low(Quads quads) { return _mm512_and_si512(quads, _mm512_set1_epi8(15)); }
   static Quads High(Quads quads) { return Low(_mm512_srli_epi16(quads, 4)); }
   template <int kBits>
@@ -36,8 +29,8 @@ struct Rows {
     return quads;
   }
   template <int kBits>
-  static Ints Field(Ints ints, int j) {
-    return _mm512_and_si512(_mm512_srli_epi32(ints, static_cast<unsigned>(j * kBits)), Same((1 << kBits) - 1));
+  static Ints Field(Quads quads, int i) {
+    return _mm512_and_si512(_mm512_srl_epi32(quads, _mm_cvtsi32_si128(i)), Same((1 << kBits) - 1));
   }
   template <int kBits>
   static Ints Dot(const Quads* quads, const int8_t* codes, Ints zeros, int32_t sum) {

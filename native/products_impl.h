@@ -2,10 +2,9 @@
 //   kRows                              rows of the weight that are computed together, one in each lane
 //   Quads, Ints, Floats                four bytes, an integer and a float for each row
 //   Transposed(from, stride, quads)    16 bytes of every row: quads[i] are the i-th four of each
-//   Gathered(from, stride, bytes)      four bytes of every row; those beyond `bytes`, counted from `from`, are anything
 //   Low, High(quads)                   the nibbles of every byte
 //   Signed<bits>(quads), kMiddle<bits> how Dot wants codes, and what it takes from them thereby
-//   Field<bits>(ints, j)               the j-th field of so many bits
+//   Field<bits>(quads, i)              so many bits of every four bytes, from the i-th on
 //   Dot<bits>(quads[8], codes, zeros, sum)   32 products of each row, plus zeros * sum
 //   Same(int), Same(float), AsFloats(quads), Multiply, MultiplyAdd(ints, scales, sums), Load, Store
 
@@ -94,6 +93,15 @@ inline void LoadCodes(const uint8_t* codes, int64_t stride, Rows::Quads* quads) 
   for (int i = 0; i < 8; ++i) quads[i] = Rows::template Signed<kBits>(quads[i]);
 }
 
+// Sixteen bytes of zero points for every row, of which `count` are there; `left` bytes may be read.
+inline void LoadZeros(const uint8_t* zeros, int64_t stride, int64_t count, int64_t left, Rows::Quads* quads) {
+  constexpr int64_t kBytes = 16;
+  if ((Rows::kRows - 1) * stride + kBytes <= left) return Rows::Transposed(zeros, stride, quads);
+  uint8_t padded[Rows::kRows][kBytes] = {};
+  for (int64_t r = 0; r < Rows::kRows; ++r) memcpy(padded[r], zeros + r * stride, static_cast<size_t>(count < kBytes ? count : kBytes));
+  Rows::Transposed(padded[0], kBytes, quads);
+}
+
 inline void Prefetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i);
 }
@@ -106,15 +114,15 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
   const uint8_t* codes = weight.codes + first * blocks * kBytes;
   const float* scales = weight.scales + first * blocks;
   for (int64_t s = 0; s < states.count; ++s) memset(sums[s], 0, sizeof sums[s]);
+  Rows::Quads fields[4];
   for (int64_t begin = 0; begin < blocks; begin += 4) {
     const int64_t count = blocks - begin < 4 ? blocks - begin : 4;
     Rows::Floats scale[4];
     LoadScales(scales + begin, blocks, count, scale);
-    Rows::Ints fields = Rows::Same(0);
-    if (weight.zeros) {
-      const int64_t offset = first * zero_bytes + begin * kBits / 8, left = weight.rows * zero_bytes - offset;
-      const int64_t most = kRows * zero_bytes + 4;
-      fields = Rows::Gathered(weight.zeros + offset, zero_bytes, left < most ? left : most);
+    const int64_t byte = begin * kBits / 8;
+    if (weight.zeros && byte % 16 == 0) {
+      const int64_t offset = first * zero_bytes + byte;
+      LoadZeros(weight.zeros + offset, zero_bytes, zero_bytes - byte, weight.rows * zero_bytes - offset, fields);
     }
     for (int64_t j = 0; j < count; ++j) {
       const int64_t b = begin + j;
@@ -123,7 +131,7 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
       // Rows lie one after another: a whole tile ahead, memory is read in a straight line.
       Prefetch(codes + (blocks + b) * kRows * kBytes, kRows * kBytes);
       Prefetch(scales + (blocks + b) * kRows, kRows * 4);
-      const auto zeros = weight.zeros ? Rows::template Field<kBits>(fields, static_cast<int>(j)) : Rows::Same(1 << (kBits - 1));
+      const auto zeros = weight.zeros ? Rows::template Field<kBits>(fields[byte / 4 % 4], static_cast<int>(b * kBits % 32)) : Rows::Same(1 << (kBits - 1));
       const auto zero = Rows::Less(zeros, Rows::template kMiddle<kBits>);
       const int8_t* state = states.codes + b * states.count * kBlock;
       const float* state_scale = states.scales + b * states.count;

@@ -18,15 +18,6 @@ struct Rows {
     quads[2] = vreinterpretq_s8_u64(vzip1q_u64(ab2, cd2));
     quads[3] = vreinterpretq_s8_u64(vzip2q_u64(ab2, cd2));
   }
-  static Ints Gathered(const uint8_t* from, int64_t stride, int64_t bytes) {
-    uint32_t fours[kRows];
-    for (int64_t r = 0; r < kRows; ++r) {
-      const int64_t place = r * stride < bytes - 4 ? r * stride : bytes - 4;
-      memcpy(&fours[r], from + place, sizeof fours[r]);
-      fours[r] >>= 8 * (r * stride - place);
-    }
-    return vreinterpretq_s32_u32(vld1q_u32(fours));
-  }
   static Quads Low(Quads quads) { return vandq_s8(quads, vdupq_n_s8(15)); }
   static Quads High(Quads quads) { return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(quads), 4)); }
   template <int kBits>
@@ -34,8 +25,8 @@ struct Rows {
     return kBits == 8 ? veorq_s8(quads, vdupq_n_s8(-128)) : quads;
   }
   template <int kBits>
-  static Ints Field(Ints ints, int j) {
-    const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_s32(ints), vdupq_n_s32(-j * kBits));
+  static Ints Field(Quads quads, int i) {
+    const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_s8(quads), vdupq_n_s32(-i));
     return vreinterpretq_s32_u32(vandq_u32(moved, vdupq_n_u32((1 << kBits) - 1)));
   }
   template <int kBits>

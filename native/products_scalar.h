@@ -8,11 +8,6 @@ struct Rows {
   static constexpr int kMiddle = 0;
 
   static void Transposed(const uint8_t* from, int64_t, Quads* quads) { memcpy(quads, from, 16); }
-  static Ints Gathered(const uint8_t* from, int64_t, int64_t bytes) {
-    uint32_t four = 0;
-    for (int64_t i = 0; i < 4 && i < bytes; ++i) four |= static_cast<uint32_t>(from[i]) << (8 * i);
-    return static_cast<Ints>(four);
-  }
   static Quads Low(Quads quads) {
     for (uint8_t& byte : quads.byte) byte &= 15;
     return quads;
@@ -26,8 +21,10 @@ struct Rows {
     return quads;
   }
   template <int kBits>
-  static Ints Field(Ints ints, int j) {
-    return static_cast<Ints>(static_cast<uint32_t>(ints) >> (j * kBits) & ((1u << kBits) - 1));
+  static Ints Field(Quads quads, int i) {
+    uint32_t four;
+    memcpy(&four, quads.byte, sizeof four);
+    return static_cast<Ints>(four >> i & ((1u << kBits) - 1));
   }
   template <int kBits>
   static Ints Dot(const Quads* quads, const int8_t* codes, Ints zeros, int32_t sum) {
