@@ -106,6 +106,7 @@ namespace neon_dot {
 
 Kernels WithDot() {
   Kernels kernels = neon::kTable;
+  kernels.round_states = neon_dot::RoundStates;
   kernels.products = neon_dot::ProductRows;
   return kernels;
 }

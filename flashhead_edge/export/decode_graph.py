@@ -69,8 +69,8 @@ def write_decode_graph(
         folder: The bundle's folder, with ``body.onnx``, the head graph and the data files of both.
         embedding: The table of input embeddings.
         head_graph: File name of the head: input ``hidden_states`` [B, H], outputs as the contract says.
-        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the body's attention
-            and low-bit products.
+        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the body's
+            attention and low-bit products.
 
     Raises:
         ExportError: The graphs do not fit together, or the result is not valid ONNX.
