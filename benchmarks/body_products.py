@@ -1,0 +1,193 @@
+"""Low-bit products of the native library beside ONNX Runtime's, in whole models: time, memory and tokens.
+
+The same bundle with either operator. Prompts and steps are timed in turn; the products' own times come from ONNX
+Runtime's profiles of the same steps; the memory of a text from a process of its own. Writes
+``results/body-products.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from benchmarks.demo import PROMPTS
+from benchmarks.models import MODELS, RESULTS, bundle_of
+from benchmarks.undisturbed import go_first
+from benchmarks.variants import OURS, ROUNDS, THEIRS, graph_beside, prompts_and_steps
+from flashhead_edge import Bundle, Generator, layout, native
+from flashhead_edge.bench.load import LoadMeter
+from flashhead_edge.export.graph_files import load_graph
+from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+from flashhead_edge.export.native_products import use_native_products
+from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.memory import peak_rss_bytes
+from flashhead_edge.platforms.host import host_facts
+from flashhead_edge.runtimes.decoder import Decoder
+
+LENGTHS = (32, 512)
+THREADS = 2
+PROFILED_PROMPT, PROFILED_STEPS = 512, 24
+NEW_TOKENS = 64
+_OP = "MatMulNBits"
+
+
+def main() -> None:
+    """Measure every model, or be the process whose memory is measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--alone", metavar="BUNDLE", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        print(json.dumps(alone(arguments.alone)))
+        return
+    go_first()
+    report = {
+        "machine": host_facts().as_dict(),
+        "kernels": native.kernels(),
+        "threads": THREADS,
+        "rounds": ROUNDS,
+        "new_tokens": NEW_TOKENS,
+        "models": [measure(name) for name in arguments.models],
+    }
+    (RESULTS / "body-products.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Both operators in one model."""
+    bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
+    with graphs(bundle) as files:
+        tokens = same_tokens(bundle, files)
+        memory = {which: memory_of(bundle, file) for which, file in files.items()}
+        print(name, tokens, memory, file=sys.stderr)
+        load = LoadMeter()
+        rows = prompts_and_steps(bundle, files, what="products", lengths=LENGTHS, threads=THREADS)
+        shapes = times_by_shape(bundle, files)
+        other = load.other_load()
+    return {
+        "model": name,
+        "tokens": tokens,
+        "memory": memory,
+        "other_load_cores": other,
+        "rows": rows,
+        "shapes": shapes,
+    }
+
+
+@contextmanager
+def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
+    """The decoding graph with either operator, beside the bundle's data while they are needed."""
+    ours, theirs = (load_graph(bundle.file(layout.NATIVE_DECODE_GRAPH)) for _ in range(2))
+    for node in theirs.graph.node:
+        if (node.domain, node.op_type) == (NATIVE_DOMAIN, _OP):
+            node.domain = "com.microsoft"
+            node.attribute.append(helper.make_attribute("accuracy_level", 4))
+    use_native_products(ours)
+    with ExitStack() as stack:
+        yield {w: stack.enter_context(graph_beside(bundle, m)) for w, m in ((OURS, ours), (THEIRS, theirs))}
+
+
+def same_tokens(bundle: Bundle, files: dict[str, Path]) -> dict[str, int]:
+    """Of the positions of greedy texts, those at which both choose the same next token."""
+    body = bundle.manifest.body
+    assert body is not None
+    generator = Generator(bundle, runtime="onnxruntime", threads=THREADS)
+    decoders = {which: Decoder(file, body, threads=THREADS) for which, file in files.items()}
+    same = positions = 0
+    for prompt in PROMPTS:
+        generator.decoder = decoders[THEIRS]
+        text = generator.generate(prompt, max_new_tokens=NEW_TOKENS)
+        ids = np.array([[*generator.tokenizer.encode(prompt), *text.token_ids]])
+        chosen = []
+        for decoder in decoders.values():
+            decoder.reset()
+            chosen.append(decoder.step(ids, scored=ids.shape[1]).head.token_ids)
+        same += int((chosen[0] == chosen[1]).sum())
+        positions += ids.shape[1]
+    return {"same": same, "positions": positions}
+
+
+def memory_of(bundle: Bundle, graph: Path) -> dict[str, int]:
+    """Memory of a process that writes a text, over links to the bundle's files and this graph."""
+    with tempfile.TemporaryDirectory(dir=bundle.path.parent) as folder:
+        for name in bundle.manifest.files:
+            os.link(graph if name == layout.NATIVE_DECODE_GRAPH else bundle.path / name, Path(folder, name))
+        manifest = json.loads((bundle.path / layout.MANIFEST).read_text(encoding="utf-8"))
+        manifest["files"][layout.NATIVE_DECODE_GRAPH]["bytes"] = graph.stat().st_size
+        Path(folder, layout.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        command = [sys.executable, "-m", "benchmarks.body_products", "--alone", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def alone(folder: str) -> dict[str, int]:
+    """Write a text and say what memory it took: at most, and at the end of no file and of mapped files."""
+    generator = Generator(Bundle.open(folder, verify=False), runtime="onnxruntime", threads=THREADS)
+    generator.generate(PROMPTS[0], max_new_tokens=NEW_TOKENS)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    end = {name: int(status[key].split()[0]) * 1024 for name, key in (("anonymous", "RssAnon"), ("mapped", "RssFile"))}
+    return {"peak_rss_bytes": peak_rss_bytes(), **{f"{name}_bytes": size for name, size in end.items()}}
+
+
+def times_by_shape(bundle: Bundle, files: dict[str, Path]) -> list[dict[str, Any]]:
+    """Medians of the products of a prompt and of steps by shape, from profiles of both graphs, in turn."""
+    body = bundle.manifest.body
+    assert body is not None
+    ids = np.random.default_rng(0).integers(1000, 20000, (1, PROFILED_PROMPT))
+    with tempfile.TemporaryDirectory() as folder:
+        decoders = {
+            which: Decoder(file, body, threads=THREADS, outputs=("token_ids",), profile=Path(folder, str(number)))
+            for number, (which, file) in enumerate(files.items())
+        }
+        for number in range(ROUNDS):
+            for decoder in list(decoders.values())[:: 1 if number % 2 else -1]:
+                decoder.reset(positions=PROFILED_PROMPT + PROFILED_STEPS)
+                token = decoder.run(ids)[0]
+                for _ in range(PROFILED_STEPS):
+                    token = decoder.run(token[:, None])[0]
+        profiles = {which: node_times(decoder.end_profile()) for which, decoder in decoders.items()}
+    shapes: dict[tuple[int, int, int], list[str]] = defaultdict(list)
+    for node in load_graph(files[OURS]).graph.node:
+        if (node.domain, node.op_type) == (NATIVE_DOMAIN, _OP):
+            sizes = {attribute.name: attribute.i for attribute in node.attribute}
+            shapes[sizes["K"], sizes["N"], sizes["bits"]].append(node.name)
+    return [
+        {"K": width, "N": rows, "bits": bits, "nodes": len(names), "products": which, **medians(profiles[which], names)}
+        for (width, rows, bits), names in shapes.items()
+        for which in files
+    ]
+
+
+def node_times(profile: Path) -> dict[str, list[int]]:
+    """Microseconds of every run of every node, in order."""
+    times: dict[str, list[int]] = defaultdict(list)
+    for event in json.loads(profile.read_text(encoding="utf-8")):
+        if event["name"].endswith("_kernel_time"):
+            times[event["name"].removesuffix("_kernel_time")].append(event["dur"])
+    return times
+
+
+def medians(times: dict[str, list[int]], names: list[str]) -> dict[str, float]:
+    """Of prompts, the first run of each round, and of steps."""
+    runs = [times[name] for name in names]
+    turn = PROFILED_STEPS + 1
+    prompts = [seconds for run in runs for seconds in run[::turn]]
+    steps = [seconds for run in runs for place, seconds in enumerate(run) if place % turn]
+    return {"step_us_p50": statistics.median(steps), "prompt_us_p50": statistics.median(prompts)}
+
+
+if __name__ == "__main__":
+    main()
