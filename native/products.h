@@ -1,5 +1,5 @@
-// Products of states with weights in blocks of 32 codes, as `com.microsoft::MatMulNBits` computes them at accuracy level 4:
-// states are rounded to 8 bits by block, a block's product is a whole number, and blocks are summed as floats.
+// Products of states with weights in blocks of 32 codes, as `com.microsoft::MatMulNBits` computes them at accuracy level
+// 4: states are rounded to 8 bits by block, a block's product is a whole number, and blocks are summed as floats.
 //
 // Weights are read as they lie in the file, and nothing is kept of them. All kernels give the same bits, and a state's
 // results are the same whatever is computed beside it: blocks are added one after another,

@@ -6,7 +6,7 @@
 //   Signed<bits>(quads), kMiddle<bits> how Dot wants codes, and what it takes from them thereby
 //   Field<bits>(quads, i)              so many bits of every four bytes, from the i-th on
 //   Dot<bits>(quads[8], codes, zeros, sum)   32 products of each row, plus zeros * sum
-//   Same(int), Same(float), AsFloats(quads), Multiply, MultiplyAdd(ints, scales, sums), Load, Store
+//   Same(int), Same(float), Minus(ints, int), AsFloats(quads), Multiply, MultiplyAdd(ints, scales, sums), Load, Store
 
 // Rounds half to even, for |x| < 2^22: the sum's last bit is worth 1.
 constexpr float kRounding = 12582912.0f;
@@ -98,7 +98,8 @@ inline void LoadZeros(const uint8_t* zeros, int64_t stride, int64_t count, int64
   constexpr int64_t kBytes = 16;
   if ((Rows::kRows - 1) * stride + kBytes <= left) return Rows::Transposed(zeros, stride, quads);
   uint8_t padded[Rows::kRows][kBytes] = {};
-  for (int64_t r = 0; r < Rows::kRows; ++r) memcpy(padded[r], zeros + r * stride, static_cast<size_t>(count < kBytes ? count : kBytes));
+  const auto bytes = static_cast<size_t>(count < kBytes ? count : kBytes);
+  for (int64_t r = 0; r < Rows::kRows; ++r) memcpy(padded[r], zeros + r * stride, bytes);
   Rows::Transposed(padded[0], kBytes, quads);
 }
 
@@ -114,6 +115,7 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
   const uint8_t* codes = weight.codes + first * blocks * kBytes;
   const float* scales = weight.scales + first * blocks;
   for (int64_t s = 0; s < states.count; ++s) memset(sums[s], 0, sizeof sums[s]);
+  const auto middle = Rows::Same(1 << (kBits - 1));
   Rows::Quads fields[4];
   for (int64_t begin = 0; begin < blocks; begin += 4) {
     const int64_t count = blocks - begin < 4 ? blocks - begin : 4;
@@ -131,13 +133,14 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
       // Rows lie one after another: a whole tile ahead, memory is read in a straight line.
       Prefetch(codes + (blocks + b) * kRows * kBytes, kRows * kBytes);
       Prefetch(scales + (blocks + b) * kRows, kRows * 4);
-      const auto zeros = weight.zeros ? Rows::template Field<kBits>(fields[byte / 4 % 4], static_cast<int>(b * kBits % 32)) : Rows::Same(1 << (kBits - 1));
-      const auto zero = Rows::Less(zeros, Rows::template kMiddle<kBits>);
+      const int bit = static_cast<int>(b * kBits % 32);
+      const auto stored = weight.zeros ? Rows::template Field<kBits>(fields[byte / 4 % 4], bit) : middle;
+      const auto zeros = Rows::Minus(stored, Rows::template kMiddle<kBits>);
       const int8_t* state = states.codes + b * states.count * kBlock;
       const float* state_scale = states.scales + b * states.count;
       const int32_t* state_sum = states.sums + b * states.count;
       for (int64_t s = 0; s < states.count; ++s, state += kBlock) {
-        const auto product = Rows::template Dot<kBits>(quads, state, zero, state_sum[s]);
+        const auto product = Rows::template Dot<kBits>(quads, state, zeros, state_sum[s]);
         const auto both = Rows::Multiply(scale[j], Rows::Same(state_scale[s]));
         Rows::Store(sums[s], Rows::MultiplyAdd(product, both, Rows::Load(sums[s])));
       }

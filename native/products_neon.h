@@ -1,4 +1,4 @@
-// Four rows of a weight in the lanes of NEON; see products_impl.h. FLASHHEAD_DOT: with the instruction for four products.
+// Four rows of a weight in the lanes of NEON; see products_impl.h. FLASHHEAD_DOT: with instructions for four products.
 struct Rows {
   static constexpr int64_t kRows = 4;
   using Quads = int8x16_t;
@@ -53,7 +53,7 @@ struct Rows {
   }
   static Ints Same(int32_t value) { return vdupq_n_s32(value); }
   static Floats Same(float value) { return vdupq_n_f32(value); }
-  static Ints Less(Ints ints, int amount) { return vsubq_s32(ints, Same(amount)); }
+  static Ints Minus(Ints ints, int amount) { return vsubq_s32(ints, Same(amount)); }
   static Floats AsFloats(Quads quads) { return vreinterpretq_f32_s8(quads); }
   static Floats Multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
   static Floats MultiplyAdd(Ints a, Floats b, Floats c) { return vfmaq_f32(c, vcvtq_f32_s32(a), b); }

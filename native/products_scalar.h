@@ -36,7 +36,7 @@ struct Rows {
   }
   static Ints Same(int32_t value) { return value; }
   static Floats Same(float value) { return value; }
-  static Ints Less(Ints ints, int) { return ints; }
+  static Ints Minus(Ints ints, int) { return ints; }
   static Floats AsFloats(Quads quads) {
     float number;
     memcpy(&number, quads.byte, sizeof number);

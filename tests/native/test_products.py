@@ -88,6 +88,12 @@ def test_a_row_has_the_same_bits_alone_among_others_on_any_threads_and_kernels(d
         native.use_kernels(None)
 
 
+def test_more_states_than_are_rounded_at_once(kernels: str) -> None:
+    weight, states = random_weight(40, 70, 4), random_states(1100, 70)
+    found = Products(weight, threads=2)(states)
+    np.testing.assert_array_equal(found[[0, 511, 512, 1099]], Products(weight)(states[[0, 511, 512, 1099]]))
+
+
 def test_states_of_any_rank() -> None:
     weight = random_weight(40, 64, 4)
     states = random_states(6, 64)
