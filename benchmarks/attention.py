@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
 from benchmarks.models import MODELS, RESULTS, bundle_of
 from benchmarks.undisturbed import go_first
-from benchmarks.variants import OURS, ROUNDS, THEIRS, graph_beside, prompts_and_steps
+from benchmarks.variants import ROUNDS, graph_beside, prompts_and_steps
 from flashhead_edge import Bundle, Generator, layout
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
 from benchmarks.models import MODELS, RESULTS, bundle_of
 from benchmarks.undisturbed import go_first
-from benchmarks.variants import OURS, ROUNDS, THEIRS, graph_beside, prompts_and_steps
+from benchmarks.variants import ROUNDS, graph_beside, prompts_and_steps
 from flashhead_edge import Bundle, Generator, layout, native
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph
@@ -41,6 +42,10 @@ LENGTHS = (32, 512)
 THREADS = 2
 PROFILED_PROMPT, PROFILED_STEPS = 512, 24
 NEW_TOKENS = 64
+COMPARED_TOKENS = 200
+UNROUNDED = "float states"
+#: Of MatMulNBits: whether states are rounded to 8 bits.
+_FLOAT_STATES, _ROUNDED_STATES = 1, 4
 _OP = "MatMulNBits"
 
 
@@ -70,6 +75,7 @@ def measure(name: str) -> dict[str, Any]:
     bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
     with graphs(bundle) as files:
         tokens = same_tokens(bundle, files)
+        del files[UNROUNDED]
         memory = {which: memory_of(bundle, file) for which, file in files.items()}
         print(name, tokens, memory, file=sys.stderr)
         load = LoadMeter()
@@ -88,35 +94,40 @@ def measure(name: str) -> dict[str, Any]:
 
 @contextmanager
 def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
-    """The decoding graph with either operator, beside the bundle's data while they are needed."""
-    ours, theirs = (load_graph(bundle.file(layout.NATIVE_DECODE_GRAPH)) for _ in range(2))
-    for node in theirs.graph.node:
-        if (node.domain, node.op_type) == (NATIVE_DOMAIN, _OP):
-            node.domain = "com.microsoft"
-            node.attribute.append(helper.make_attribute("accuracy_level", 4))
-    use_native_products(ours)
+    """The decoding graph with each operator, beside the bundle's data while they are needed."""
+    models = {which: load_graph(bundle.file(layout.NATIVE_DECODE_GRAPH)) for which in (OURS, THEIRS, UNROUNDED)}
+    use_native_products(models[OURS])
+    for which, level in ((THEIRS, _ROUNDED_STATES), (UNROUNDED, _FLOAT_STATES)):
+        for node in models[which].graph.node:
+            if (node.domain, node.op_type) in (("com.microsoft", _OP), (NATIVE_DOMAIN, _OP)):
+                node.domain = "com.microsoft"
+                kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
+                del node.attribute[:]
+                node.attribute.extend([*kept, helper.make_attribute("accuracy_level", level)])
     with ExitStack() as stack:
-        yield {w: stack.enter_context(graph_beside(bundle, m)) for w, m in ((OURS, ours), (THEIRS, theirs))}
+        yield {which: stack.enter_context(graph_beside(bundle, model)) for which, model in models.items()}
 
 
 def same_tokens(bundle: Bundle, files: dict[str, Path]) -> dict[str, int]:
-    """Of the positions of greedy texts, those at which both choose the same next token."""
+    """At how many positions of greedy texts the next token is that of states that are not rounded."""
     body = bundle.manifest.body
     assert body is not None
     generator = Generator(bundle, runtime="onnxruntime", threads=THREADS)
     decoders = {which: Decoder(file, body, threads=THREADS) for which, file in files.items()}
-    same = positions = 0
+    generator.decoder = decoders[UNROUNDED]
+    same = dict.fromkeys((OURS, THEIRS), 0)
+    positions = 0
     for prompt in PROMPTS:
-        generator.decoder = decoders[THEIRS]
-        text = generator.generate(prompt, max_new_tokens=NEW_TOKENS)
+        text = generator.generate(prompt, max_new_tokens=COMPARED_TOKENS)
         ids = np.array([[*generator.tokenizer.encode(prompt), *text.token_ids]])
-        chosen = []
-        for decoder in decoders.values():
+        chosen = {}
+        for which, decoder in decoders.items():
             decoder.reset()
-            chosen.append(decoder.step(ids, scored=ids.shape[1]).head.token_ids)
-        same += int((chosen[0] == chosen[1]).sum())
+            chosen[which] = decoder.step(ids, scored=ids.shape[1]).head.token_ids
+        for which in same:
+            same[which] += int((chosen[which] == chosen[UNROUNDED]).sum())
         positions += ids.shape[1]
-    return {"same": same, "positions": positions}
+    return {"positions": positions, **same}
 
 
 def memory_of(bundle: Bundle, graph: Path) -> dict[str, int]:

@@ -19,7 +19,6 @@ from flashhead_edge.runtimes.decoder import Decoder
 if TYPE_CHECKING:
     import onnx
 
-OURS, THEIRS = "native library", "ONNX Runtime"
 STEPS, SETTLING, ROUNDS = 40, 8, 5
 
 
