@@ -1,19 +1,21 @@
 """Low-bit products of the native library beside ONNX Runtime's, in whole models: time, memory and tokens.
 
 The same bundle with either operator. Prompts and steps are timed in turn; the products' own times come from ONNX
-Runtime's profiles of the same steps; the memory of a text from a process of its own. Writes
+Runtime's profiles of the same steps; memory is that of ``flashhead-edge generate``. Writes
 ``results/body-products.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,7 +36,6 @@ from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.options import ExportOptions
-from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
@@ -50,14 +51,10 @@ _OP = "MatMulNBits"
 
 
 def main() -> None:
-    """Measure every model, or be the process whose memory is measured."""
+    """Measure every model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--alone", metavar="BUNDLE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.alone:
-        print(json.dumps(alone(arguments.alone)))
-        return
     go_first()
     report = {
         "machine": host_facts().as_dict(),
@@ -131,26 +128,36 @@ def same_tokens(bundle: Bundle, files: dict[str, Path]) -> dict[str, int]:
 
 
 def memory_of(bundle: Bundle, graph: Path) -> dict[str, int]:
-    """Memory of a process that writes a text, over links to the bundle's files and this graph."""
+    """Memory of ``flashhead-edge generate``, over links to the bundle's files and this graph.
+
+    Returns:
+        The most that was resident; and, when most of the files was mapped, what was of no file and of mapped files.
+    """
     with tempfile.TemporaryDirectory(dir=bundle.path.parent) as folder:
         for name in bundle.manifest.files:
             os.link(graph if name == layout.NATIVE_DECODE_GRAPH else bundle.path / name, Path(folder, name))
+        content = graph.read_bytes()
+        record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest = json.loads((bundle.path / layout.MANIFEST).read_text(encoding="utf-8"))
-        manifest["files"][layout.NATIVE_DECODE_GRAPH]["bytes"] = graph.stat().st_size
+        manifest["files"][layout.NATIVE_DECODE_GRAPH] |= record
         Path(folder, layout.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.body_products", "--alone", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+        command = [sys.executable, "-m", "flashhead_edge", "generate", folder, PROMPTS[0], "--threads", str(THREADS)]
+        command += ["--max-new-tokens", str(NEW_TOKENS), "--json"]
+        fullest = (0, 0)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            while process.poll() is None:
+                fullest = max(fullest, mapped_and_anonymous(process.pid))
+                time.sleep(0.01)
+            assert process.stdout is not None
+            peak: int = json.load(process.stdout)["peak_rss_bytes"]
+    return {"peak_rss_bytes": peak, "anonymous_bytes": fullest[1], "mapped_bytes": fullest[0]}
 
 
-def alone(folder: str) -> dict[str, int]:
-    """Write a text and say what memory it took: at most, and at the end of no file and of mapped files."""
-    generator = Generator(Bundle.open(folder, verify=False), runtime="onnxruntime", threads=THREADS)
-    generator.generate(PROMPTS[0], max_new_tokens=NEW_TOKENS)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
-    end = {name: int(status[key].split()[0]) * 1024 for name, key in (("anonymous", "RssAnon"), ("mapped", "RssFile"))}
-    return {"peak_rss_bytes": peak_rss_bytes(), **{f"{name}_bytes": size for name, size in end.items()}}
+def mapped_and_anonymous(process: int) -> tuple[int, int]:
+    """Resident bytes of mapped files and of no file."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss")}
+    return sizes.get("RssFile", 0), sizes.get("RssAnon", 0)
 
 
 def times_by_shape(bundle: Bundle, files: dict[str, Path]) -> list[dict[str, Any]]:
