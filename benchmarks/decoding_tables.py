@@ -82,7 +82,7 @@ def body_products(report: Report) -> str:
             sizes = [found[f"{kind}_bytes"] / 1e6 for kind in ("peak_rss", "anonymous", "mapped")]
             memory.append((model["model"], which, *(f"{size:.0f}" for size in sizes)))
     of_shapes = markdown(("model", "K x N", "step, us", _SECOND, "512 states, us", _SECOND), shapes)
-    titles = ("model", "products of", "peak, MB", "later, of no file", "of mapped files")
+    titles = ("model", "products of", "peak, MB", "with the weights, of no file", "of mapped files")
     texts = f"{machine} Next tokens of texts that are those over states that are not rounded, with ours and with ONNX "
     texts += f"Runtime's: {'; '.join(tokens)}."
     return "\n\n".join(
@@ -90,7 +90,7 @@ def body_products(report: Report) -> str:
             texts,
             _prompts_and_steps(report, "products"),
             f"The products of these prompts and steps alone, as ONNX Runtime's profiles have them:\n\n{of_shapes}",
-            f"Resident memory of `flashhead-edge generate`, {report['new_tokens']} tokens:\n\n{markdown(titles, memory)}",
+            f"Memory of `flashhead-edge generate`, {report['new_tokens']} tokens:\n\n{markdown(titles, memory)}",
         ]
     )
 
