@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
 from benchmarks.models import MODELS, RESULTS, bundle_of
 from benchmarks.undisturbed import go_first
+from benchmarks.variants import ROUNDS, graph_beside, prompts_and_steps
 from flashhead_edge import Bundle, Generator, layout
 from flashhead_edge.bench.load import LoadMeter
-from flashhead_edge.export.graph_files import load_graph, save_graph
+from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.platforms.host import host_facts
@@ -36,11 +33,9 @@ REPEATING = (
     "Question: What is 2+2? Answer: 4. Question: What is",
     "1, 2, 3, 4, 5,",
 )
-OURS, THEIRS = "native library", "ONNX Runtime"
 DRAFTS = (1, 3, 6)
 NEW_TOKENS = 120
 LENGTHS = (32, 512, 2048)
-STEPS, SETTLING, ROUNDS = 40, 8, 5
 THREADS = 2
 
 
@@ -67,7 +62,7 @@ def measure(name: str) -> dict[str, Any]:
         texts = {which: equal_texts(bundle, file) for which, file in files.items()}
         print(name, texts, file=sys.stderr)
         load = LoadMeter()
-        rows = times(bundle, files)
+        rows = prompts_and_steps(bundle, files, what="attention", lengths=LENGTHS, threads=THREADS)
         return {"model": name, "texts": texts, "other_load_cores": load.other_load(), "rows": rows}
 
 
@@ -80,9 +75,7 @@ def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
         if node.op_type == "GroupQueryAttention":
             assert node.domain == NATIVE_DOMAIN
             node.domain = "com.microsoft"
-    with tempfile.NamedTemporaryFile(dir=bundle.path, suffix=layout.NATIVE_SUFFIX) as file:
-        theirs = Path(file.name)
-        save_graph(model, theirs)
+    with graph_beside(bundle, model) as theirs:
         yield {OURS: ours, THEIRS: theirs}
 
 
@@ -100,43 +93,6 @@ def equal_texts(bundle: Bundle, graph: Path) -> dict[str, int]:
             compared += 1
             accepted += drafted.accepted_drafts
     return {"equal": equal, "compared": compared, "accepted_drafts": accepted}
-
-
-def times(bundle: Bundle, files: dict[str, Path]) -> list[dict[str, Any]]:
-    """Medians of prompts and steps by length, the attentions in turn."""
-    body = bundle.manifest.body
-    assert body is not None
-    decoders = {which: Decoder(file, body, threads=THREADS, outputs=("token_ids",)) for which, file in files.items()}
-    random = np.random.default_rng(0)
-    rows = []
-    for length in LENGTHS:
-        ids = random.integers(1000, 20000, (1, length))
-        prompts: dict[str, list[float]] = {which: [] for which in decoders}
-        steps: dict[str, list[float]] = {which: [] for which in decoders}
-        for number in range(ROUNDS):
-            for which in list(decoders)[:: 1 if number % 2 else -1]:
-                decoder = decoders[which]
-                for _ in range(2):  # the first, slowed by the other session's spinning threads, does not count
-                    decoder.reset(positions=length + STEPS)
-                    start = time.perf_counter()
-                    token = decoder.run(ids)[0]
-                    seconds = time.perf_counter() - start
-                prompts[which].append(seconds)
-                for step in range(STEPS):
-                    start = time.perf_counter()
-                    token = decoder.run(token[:, None])[0]
-                    if step >= SETTLING:
-                        steps[which].append(time.perf_counter() - start)
-        rows += [
-            {
-                "positions": length,
-                "attention": which,
-                "prompt_ms_p50": statistics.median(prompts[which]) * 1e3,
-                "step_ms_p50": statistics.median(steps[which]) * 1e3,
-            }
-            for which in decoders
-        ]
-    return rows
 
 
 if __name__ == "__main__":

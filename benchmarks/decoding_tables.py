@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from benchmarks.markdown import Report, markdown
 
+OURS, THEIRS = "native library", "ONNX Runtime"
+_SECOND = "with ONNX Runtime's"
+
 
 def options(report: Report) -> str:
     """What decoding options cost."""
@@ -55,20 +58,54 @@ def tracing(report: Report) -> str:
 
 def attention(report: Report) -> str:
     """Attention of the native library beside ONNX Runtime's."""
-    names = ("native library", "ONNX Runtime")
-    counts = [(model["model"], which, model["texts"][which]) for model in report["models"] for which in names]
+    counts = [(model["model"], which, model["texts"][which]) for model in report["models"] for which in (OURS, THEIRS)]
     equal = "; ".join(f"{model}, {which}: {found['equal']} of {found['compared']}" for model, which, found in counts)
-    rows = []
-    for model in report["models"]:
-        by_length: dict[int, dict[str, Report]] = {}
-        for row in model["rows"]:
-            by_length.setdefault(row["positions"], {})[row["attention"]] = row
-        for length, pair in by_length.items():
-            ours, theirs = (pair[which] for which in names)
-            cells = [f"{row[key]:.1f}" for key in ("prompt_ms_p50", "step_ms_p50") for row in (ours, theirs)]
-            rows.append((model["model"], str(length), *cells, f"{theirs['step_ms_p50'] / ours['step_ms_p50']:.2f}"))
-    second = "with ONNX Runtime's"
-    titles = ("model", "positions", "prompt, ms", second, "step, ms", second, "ratio of steps")
     where = f"{report['threads']} threads of {report['machine']['cpu_model']}, medians."
     texts = f"Drafted texts of {report['new_tokens']} tokens that are those without drafts, by attention: {equal}."
-    return f"{texts}\n\n{where}\n\n{markdown(titles, rows)}"
+    return f"{texts}\n\n{where}\n\n{_prompts_and_steps(report, 'attention')}"
+
+
+def body_products(report: Report) -> str:
+    """Low-bit products of the native library beside ONNX Runtime's."""
+    tokens = []
+    for model in report["models"]:
+        found, count = model["tokens"], model["tokens"]["positions"]
+        tokens.append(f"{model['model']}: {found[OURS] / count:.3f} and {found[THEIRS] / count:.3f} of {count}")
+    machine = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['kernels']}, medians."
+    shapes, memory = [], []
+    for model in report["models"]:
+        for ours, theirs in zip(*(_of(model["shapes"], "products", which) for which in (OURS, THEIRS)), strict=True):
+            name = f"{ours['K']} x {ours['N']}, {ours['bits']} bits, {ours['nodes']} of them"
+            cells = [f"{row[key]:.0f}" for key in ("step_us_p50", "prompt_us_p50") for row in (ours, theirs)]
+            shapes.append((model["model"], name, *cells))
+        for which, found in model["memory"].items():
+            sizes = [found[f"{kind}_bytes"] / 1e6 for kind in ("peak_rss", "anonymous", "mapped")]
+            memory.append((model["model"], which, *(f"{size:.0f}" for size in sizes)))
+    of_shapes = markdown(("model", "K x N", "step, us", _SECOND, "512 states, us", _SECOND), shapes)
+    titles = ("model", "products of", "peak, MB", "with the weights, of no file", "of mapped files")
+    texts = f"{machine} Next tokens of texts that are those over states that are not rounded, with ours and with ONNX "
+    texts += f"Runtime's: {'; '.join(tokens)}."
+    return "\n\n".join(
+        [
+            texts,
+            _prompts_and_steps(report, "products"),
+            f"The products of these prompts and steps alone, as ONNX Runtime's profiles have them:\n\n{of_shapes}",
+            f"Memory of `flashhead-edge generate`, {report['new_tokens']} tokens:\n\n{markdown(titles, memory)}",
+        ]
+    )
+
+
+def _prompts_and_steps(report: Report, what: str) -> str:
+    """Times with the native library's operator beside those with ONNX Runtime's."""
+    rows = []
+    for model in report["models"]:
+        for ours, theirs in zip(*(_of(model["rows"], what, which) for which in (OURS, THEIRS)), strict=True):
+            cells = [f"{row[key]:.1f}" for key in ("prompt_ms_p50", "step_ms_p50") for row in (ours, theirs)]
+            ratio = theirs["step_ms_p50"] / ours["step_ms_p50"]
+            rows.append((model["model"], str(ours["positions"]), *cells, f"{ratio:.2f}"))
+    titles = ("model", "positions", "prompt, ms", _SECOND, "step, ms", _SECOND, "ratio of steps")
+    return markdown(titles, rows)
+
+
+def _of(rows: list[Report], what: str, which: str) -> list[Report]:
+    return [row for row in rows if row[what] == which]

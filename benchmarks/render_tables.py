@@ -132,6 +132,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": rendered(speed_tables.runtimes, "runtimes.json"),
     "monitor": rendered(decoding_tables.monitor, "monitor.json"),
     "attention": rendered(decoding_tables.attention, "attention.json"),
+    "body_products": rendered(decoding_tables.body_products, "body-products.json"),
     "bench": by_model(speed_tables.bench, lambda model: read(f"bench-{model}.json")),
     "profiles": profiles,
     "tracing": rendered(decoding_tables.tracing, "tracing.json"),

@@ -6,7 +6,8 @@ for token, and drawn tokens have the same distribution, since a guess decides on
 beforehand (with guesses that are not random this is speculative sampling, Leviathan et al., 2023: the guess d is
 accepted with probability p(d), and otherwise the token comes from p without d).
 
-The same token for token, that is, where a decoder computes the same bits for a token alone and among others, which
+The same token for token, that is, where a decoder computes the same bits for a token alone and among others. Over the
+native library's attention and low-bit products it does on every processor; whether it does over another runtime's,
 :func:`computes_alike` finds out.
 """
 

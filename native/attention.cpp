@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "share.h"
 
 namespace flashhead {
 namespace {
@@ -14,17 +15,6 @@ namespace {
 constexpr int64_t kTogether = 4;
 // Products that are not worth another thread.
 constexpr int64_t kFewProducts = 1 << 18;
-
-template <class Work>
-void Share(Pool& pool, int64_t count, bool alone, const Work& work) {
-  if (alone) {
-    for (int64_t i = 0; i < count; ++i) work(i);
-    return;
-  }
-  pool.Run(static_cast<size_t>(count),
-           [](void* argument, size_t i) { (*static_cast<const Work*>(argument))(static_cast<int64_t>(i)); },
-           const_cast<Work*>(&work));
-}
 
 void Turn(const Attention& a, int64_t position, const float* from, float* to) {
   const int64_t half = a.rotary / 2, step = a.interleaved ? 2 : 1, apart = a.interleaved ? 1 : half;

@@ -11,6 +11,9 @@
 
 namespace flashhead {
 
+struct BlockWeight;
+struct RoundedStates;
+
 constexpr int64_t kBlock = 32;
 // The upper half of a float32.
 struct BFloat16 {
@@ -56,6 +59,12 @@ struct Kernels {
   // out[s] = sum over r of weights[s][r] * row r, [width] each. Every number is summed in the order of the rows.
   void (*weighted_f32)(const float* rows, int64_t row_count, int64_t width, const float* const* weights,
                        int64_t state_count, float* const* out);
+  // Of products.h: rounds `states.count` states [count, width] for codes of `bits`.
+  void (*round_states)(const float* values, int64_t width, int bits, const RoundedStates& states);
+  // Rows `first` to `end` of a weight with at least `product_rows`, for at most kMaxStates; out [states, stride].
+  void (*products)(const BlockWeight& weight, int64_t first, int64_t end, const RoundedStates& states, float* out,
+                   int64_t stride);
+  int64_t product_rows;
 };
 
 // Null where the compiler's target or the processor lacks the instructions.

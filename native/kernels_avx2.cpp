@@ -66,6 +66,8 @@ struct Simd {
   }
 };
 
+#include "products_avx2.h"
+#include "products_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace avx2

@@ -62,6 +62,8 @@ struct Simd {
   }
 };
 
+#include "products_avx512.h"
+#include "products_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace avx512

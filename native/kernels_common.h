@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "products.h"
 
 namespace flashhead {
 

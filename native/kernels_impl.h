@@ -253,4 +253,5 @@ void WeightedRows(const float* rows, int64_t row_count, int64_t width, const flo
 }
 
 const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, LowBitRows, Columns,
-                        Greatest, AtLeast, Activate, Exponentials, WeightedRows};
+                        Greatest, AtLeast, Activate, Exponentials, WeightedRows,
+                        RoundStates, ProductRows, Rows::kRows};

@@ -3,6 +3,8 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 
 namespace flashhead {
 namespace {
@@ -77,12 +79,45 @@ struct Simd {
   }
 };
 
+#include "products_neon.h"
+#include "products_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace neon
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+#define FLASHHEAD_DOT
+namespace neon_dot {
+
+#include "products_neon.h"
+#include "products_impl.h"
+
+}  // namespace neon_dot
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+Kernels WithDot() {
+  Kernels kernels = neon::kTable;
+  kernels.round_states = neon_dot::RoundStates;
+  kernels.products = neon_dot::ProductRows;
+  return kernels;
+}
+
 }  // namespace
 
-const Kernels* NeonKernels() { return &neon::kTable; }
+const Kernels* NeonKernels() {
+  static const Kernels with_dot = WithDot();
+  const bool has_dot = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+  return has_dot ? &with_dot : &neon::kTable;
+}
 
 }  // namespace flashhead
 

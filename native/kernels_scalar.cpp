@@ -99,6 +99,8 @@ struct Simd {
   }
 };
 
+#include "products_scalar.h"
+#include "products_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace scalar

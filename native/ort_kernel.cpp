@@ -64,7 +64,7 @@ void SessionPool::Run(size_t count, void (*task)(void*, size_t), void* argument)
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                                                 const OrtApiBase* base) {
-  static const OrtCustomOp head = flashhead::TwoStageHeadOp(), attention = flashhead::AttentionOp();
+  static const OrtCustomOp ops[] = {flashhead::TwoStageHeadOp(), flashhead::AttentionOp(), flashhead::ProductsOp()};
   // One domain for the process: sessions refer to it for as long as they live.
   static OrtCustomOpDomain* domain = nullptr;
   const OrtApi* api = base->GetApi(flashhead::kApiVersion);
@@ -72,8 +72,9 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
   if (!domain) {
     OrtCustomOpDomain* made = nullptr;
     if (OrtStatus* status = api->CreateCustomOpDomain("flashhead_edge", &made)) return status;
-    if (OrtStatus* status = api->CustomOpDomain_Add(made, &head)) return status;
-    if (OrtStatus* status = api->CustomOpDomain_Add(made, &attention)) return status;
+    for (const OrtCustomOp& op : ops) {
+      if (OrtStatus* status = api->CustomOpDomain_Add(made, &op)) return status;
+    }
     domain = made;
   }
   return api->AddCustomOpDomain(options, domain);

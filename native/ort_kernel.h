@@ -101,5 +101,6 @@ OrtCustomOp MakeOp() {
 
 OrtCustomOp TwoStageHeadOp();
 OrtCustomOp AttentionOp();
+OrtCustomOp ProductsOp();
 
 }  // namespace flashhead

@@ -28,6 +28,7 @@ from flashhead_edge import layout
 from flashhead_edge.errors import ExportError
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 from flashhead_edge.export.native_attention import use_native_attention
+from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.tensor_ref import TensorRef
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def write_decode_graph(
         folder: The bundle's folder, with ``body.onnx``, the head graph and the data files of both.
         embedding: The table of input embeddings.
         head_graph: File name of the head: input ``hidden_states`` [B, H], outputs as the contract says.
-        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the attention.
+        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the body's
+            attention and low-bit products.
 
     Raises:
         ExportError: The graphs do not fit together, or the result is not valid ONNX.
@@ -76,6 +78,7 @@ def write_decode_graph(
     body, head = load_graph(folder / layout.BODY_GRAPH), load_graph(folder / head_graph)
     if output.endswith(layout.NATIVE_SUFFIX):
         use_native_attention(body)
+        use_native_products(body)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)

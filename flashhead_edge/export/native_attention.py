@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flashhead_edge.export.body_graph import CACHE_INPUT
-from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+from flashhead_edge.export.native_graph import make_native
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +34,6 @@ def use_native_attention(model: onnx.ModelProto) -> bool:
     Returns:
         Whether it was done; otherwise the graph is as it was.
     """
-    from onnx import helper
-
     nodes = [node for node in model.graph.node if (node.domain, node.op_type) == (_DOMAIN, _OP)]
     caches = [value for value in model.graph.input if CACHE_INPUT.fullmatch(value.name)]
     attributes = [found for node in nodes if (found := _attributes(node)) is not None]
@@ -43,11 +41,7 @@ def use_native_attention(model: onnx.ModelProto) -> bool:
     if not is_float or not nodes or len(attributes) < len(nodes):
         return False
     for node, found in zip(nodes, attributes, strict=True):
-        node.domain = NATIVE_DOMAIN
-        del node.attribute[:]
-        node.attribute.extend(helper.make_attribute(name, value) for name, value in found.items())
-    if NATIVE_DOMAIN not in {opset.domain for opset in model.opset_import}:
-        model.opset_import.append(helper.make_opsetid(NATIVE_DOMAIN, 1))
+        make_native(model, node, found)
     return True
 
 

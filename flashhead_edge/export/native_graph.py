@@ -10,7 +10,7 @@ order, what :class:`HeadTables` names; docs/native.md has its steps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flashhead_edge.export.graph_builder import GraphBuilder
 from flashhead_edge.export.head_graph import HEAD_OUTPUTS, HeadTables, head_outputs
@@ -66,3 +66,20 @@ def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -
     )
     opened = tables.num_probes + total - tables.num_clusters
     return graph.model("flashhead native head", width, head_outputs(opened * size, tables.num_clusters))
+
+
+def make_native(model: onnx.ModelProto, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """Let the native library's operator of the same name do what a node does.
+
+    Args:
+        model: The graph, whose imports get the library's domain.
+        node: One of its nodes.
+        attributes: What the node keeps of its attributes.
+    """
+    from onnx import helper
+
+    node.domain = NATIVE_DOMAIN
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    if NATIVE_DOMAIN not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(NATIVE_DOMAIN, 1))

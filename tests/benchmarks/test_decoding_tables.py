@@ -28,6 +28,38 @@ def test_attentions_stand_beside_each_other_whichever_was_measured_first():
     assert text.splitlines()[-1] == "| smollm2 | 512 | 80.1 | 91.3 | 4.0 | 6.0 | 1.50 |"
 
 
+def test_products_of_both_stand_in_one_row():
+    both = ("ONNX Runtime", "native library")
+    report = {
+        "machine": {"cpu_model": "Some CPU"},
+        "kernels": "avx2",
+        "threads": 2,
+        "new_tokens": 64,
+        "models": [
+            {
+                "model": "smollm2",
+                "tokens": {"positions": 1000, "native library": 991, "ONNX Runtime": 989},
+                "memory": {
+                    which: {"peak_rss_bytes": 3e8, "anonymous_bytes": 1e8, "mapped_bytes": 2e8} for which in both
+                },
+                "rows": [
+                    {"positions": 512, "products": which, "prompt_ms_p50": 1.0 + i, "step_ms_p50": 4.0 - i}
+                    for i, which in enumerate(both)
+                ],
+                "shapes": [
+                    {"K": 64, "N": 32, "bits": 4, "nodes": 2, "products": which, "step_us_p50": 9, "prompt_us_p50": i}
+                    for i, which in enumerate(both)
+                ],
+            }
+        ],
+    }
+    lines = decoding_tables.body_products(report).splitlines()
+    assert lines[0].endswith("with ours and with ONNX Runtime's: smollm2: 0.991 and 0.989 of 1000.")
+    assert "| smollm2 | 512 | 2.0 | 1.0 | 3.0 | 4.0 | 1.33 |" in lines
+    assert "| smollm2 | 64 x 32, 4 bits, 2 of them | 9 | 9 | 1 | 0 |" in lines
+    assert lines[-1] == "| smollm2 | native library | 300 | 100 | 200 |"
+
+
 def test_figures_of_each_model_follow_the_option():
     models = [
         {

@@ -19,7 +19,6 @@ from flashhead_edge.quantize import QuantizedRows
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
-from tests.native.row_products import rows_are_alike
 from tests.tiny_heads import random_states
 
 
@@ -75,8 +74,6 @@ def test_a_position_has_the_same_bits_in_every_step(
     kind: str, precision: str, tiny_folder: Any, states_file: Path, tmp_path: Path
 ) -> None:
     """Tokens one by one, several at a time, and side by side with other texts."""
-    if precision != "fp32" and not (rows_are_alike(4) and rows_are_alike(8)):
-        pytest.skip("on this processor, ONNX Runtime's low-bit product computes one row in another order than several")
     options = ExportOptions(
         index=IndexOptions(cluster_size=8), calibration=str(states_file), body_precision=precision, num_probes=12
     )

@@ -1,0 +1,211 @@
+"""Low-bit products of the native library beside ONNX Runtime's, in whole models: time, memory and tokens.
+
+The same bundle with either operator. Prompts and steps are timed in turn; the products' own times come from ONNX
+Runtime's profiles of the same steps; memory is that of ``flashhead-edge generate``. Writes
+``results/body-products.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from benchmarks.decoding_tables import OURS, THEIRS
+from benchmarks.demo import PROMPTS
+from benchmarks.models import MODELS, RESULTS, bundle_of
+from benchmarks.undisturbed import go_first
+from benchmarks.variants import ROUNDS, graph_beside, prompts_and_steps
+from flashhead_edge import Bundle, Generator, layout, native
+from flashhead_edge.bench.load import LoadMeter
+from flashhead_edge.export.graph_files import load_graph
+from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+from flashhead_edge.export.native_products import use_native_products
+from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.platforms.host import host_facts
+from flashhead_edge.runtimes.decoder import Decoder
+
+LENGTHS = (32, 512)
+THREADS = 2
+PROFILED_PROMPT, PROFILED_STEPS = 512, 24
+NEW_TOKENS = 64
+COMPARED_TOKENS = 200
+UNROUNDED = "float states"
+#: Of MatMulNBits: whether states are rounded to 8 bits.
+_FLOAT_STATES, _ROUNDED_STATES = 1, 4
+_OP = "MatMulNBits"
+
+
+def main() -> None:
+    """Measure every model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    arguments = parser.parse_args()
+    go_first()
+    report = {
+        "machine": host_facts().as_dict(),
+        "kernels": native.kernels(),
+        "threads": THREADS,
+        "rounds": ROUNDS,
+        "new_tokens": NEW_TOKENS,
+        "models": [measure(name) for name in arguments.models],
+    }
+    (RESULTS / "body-products.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Both operators in one model."""
+    bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
+    with graphs(bundle) as files:
+        tokens = same_tokens(bundle, files)
+        del files[UNROUNDED]
+        memory = {which: memory_of(bundle, file) for which, file in files.items()}
+        print(name, tokens, memory, file=sys.stderr)
+        load = LoadMeter()
+        rows = prompts_and_steps(bundle, files, what="products", lengths=LENGTHS, threads=THREADS)
+        shapes = times_by_shape(bundle, files)
+        other = load.other_load()
+    return {
+        "model": name,
+        "tokens": tokens,
+        "memory": memory,
+        "other_load_cores": other,
+        "rows": rows,
+        "shapes": shapes,
+    }
+
+
+@contextmanager
+def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
+    """The decoding graph with each operator, beside the bundle's data while they are needed."""
+    models = {which: load_graph(bundle.file(layout.NATIVE_DECODE_GRAPH)) for which in (OURS, THEIRS, UNROUNDED)}
+    use_native_products(models[OURS])
+    for which, level in ((THEIRS, _ROUNDED_STATES), (UNROUNDED, _FLOAT_STATES)):
+        for node in models[which].graph.node:
+            if (node.domain, node.op_type) in (("com.microsoft", _OP), (NATIVE_DOMAIN, _OP)):
+                node.domain = "com.microsoft"
+                kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
+                del node.attribute[:]
+                node.attribute.extend([*kept, helper.make_attribute("accuracy_level", level)])
+    with ExitStack() as stack:
+        yield {which: stack.enter_context(graph_beside(bundle, model)) for which, model in models.items()}
+
+
+def same_tokens(bundle: Bundle, files: dict[str, Path]) -> dict[str, int]:
+    """At how many positions of greedy texts the next token is that of states that are not rounded."""
+    body = bundle.manifest.body
+    assert body is not None
+    generator = Generator(bundle, runtime="onnxruntime", threads=THREADS)
+    decoders = {which: Decoder(file, body, threads=THREADS) for which, file in files.items()}
+    generator.decoder = decoders[UNROUNDED]
+    same = dict.fromkeys((OURS, THEIRS), 0)
+    positions = 0
+    for prompt in PROMPTS:
+        text = generator.generate(prompt, max_new_tokens=COMPARED_TOKENS)
+        ids = np.array([[*generator.tokenizer.encode(prompt), *text.token_ids]])
+        chosen = {}
+        for which, decoder in decoders.items():
+            decoder.reset()
+            chosen[which] = decoder.step(ids, scored=ids.shape[1]).head.token_ids
+        for which in same:
+            same[which] += int((chosen[which] == chosen[UNROUNDED]).sum())
+        positions += ids.shape[1]
+    return {"positions": positions, **same}
+
+
+def memory_of(bundle: Bundle, graph: Path) -> dict[str, int]:
+    """Memory of ``flashhead-edge generate``, over links to the bundle's files and this graph.
+
+    Returns:
+        The most that was resident; and, when most of the files was mapped, what was of no file and of mapped files.
+    """
+    with tempfile.TemporaryDirectory(dir=bundle.path.parent) as folder:
+        for name in bundle.manifest.files:
+            os.link(graph if name == layout.NATIVE_DECODE_GRAPH else bundle.path / name, Path(folder, name))
+        content = graph.read_bytes()
+        record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest = json.loads((bundle.path / layout.MANIFEST).read_text(encoding="utf-8"))
+        manifest["files"][layout.NATIVE_DECODE_GRAPH] |= record
+        Path(folder, layout.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        command = [sys.executable, "-m", "flashhead_edge", "generate", folder, PROMPTS[0], "--threads", str(THREADS)]
+        command += ["--max-new-tokens", str(NEW_TOKENS), "--json"]
+        fullest = (0, 0)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            while process.poll() is None:
+                fullest = max(fullest, mapped_and_anonymous(process.pid))
+                time.sleep(0.01)
+            assert process.stdout is not None
+            peak: int = json.load(process.stdout)["peak_rss_bytes"]
+    return {"peak_rss_bytes": peak, "anonymous_bytes": fullest[1], "mapped_bytes": fullest[0]}
+
+
+def mapped_and_anonymous(process: int) -> tuple[int, int]:
+    """Resident bytes of mapped files and of no file."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss")}
+    return sizes.get("RssFile", 0), sizes.get("RssAnon", 0)
+
+
+def times_by_shape(bundle: Bundle, files: dict[str, Path]) -> list[dict[str, Any]]:
+    """Medians of the products of a prompt and of steps by shape, from profiles of both graphs, in turn."""
+    body = bundle.manifest.body
+    assert body is not None
+    ids = np.random.default_rng(0).integers(1000, 20000, (1, PROFILED_PROMPT))
+    with tempfile.TemporaryDirectory() as folder:
+        decoders = {
+            which: Decoder(file, body, threads=THREADS, outputs=("token_ids",), profile=Path(folder, str(number)))
+            for number, (which, file) in enumerate(files.items())
+        }
+        for number in range(ROUNDS):
+            for decoder in list(decoders.values())[:: 1 if number % 2 else -1]:
+                decoder.reset(positions=PROFILED_PROMPT + PROFILED_STEPS)
+                token = decoder.run(ids)[0]
+                for _ in range(PROFILED_STEPS):
+                    token = decoder.run(token[:, None])[0]
+        profiles = {which: node_times(decoder.end_profile()) for which, decoder in decoders.items()}
+    shapes: dict[tuple[int, int, int], list[str]] = defaultdict(list)
+    for node in load_graph(files[OURS]).graph.node:
+        if (node.domain, node.op_type) == (NATIVE_DOMAIN, _OP):
+            sizes = {attribute.name: attribute.i for attribute in node.attribute}
+            shapes[sizes["K"], sizes["N"], sizes["bits"]].append(node.name)
+    return [
+        {"K": width, "N": rows, "bits": bits, "nodes": len(names), "products": which, **medians(profiles[which], names)}
+        for (width, rows, bits), names in shapes.items()
+        for which in files
+    ]
+
+
+def node_times(profile: Path) -> dict[str, list[int]]:
+    """Microseconds of every run of every node, in order."""
+    times: dict[str, list[int]] = defaultdict(list)
+    for event in json.loads(profile.read_text(encoding="utf-8")):
+        if event["name"].endswith("_kernel_time"):
+            times[event["name"].removesuffix("_kernel_time")].append(event["dur"])
+    return times
+
+
+def medians(times: dict[str, list[int]], names: list[str]) -> dict[str, float]:
+    """Of prompts, the first run of each round, and of steps."""
+    runs = [times[name] for name in names]
+    turn = PROFILED_STEPS + 1
+    prompts = [seconds for run in runs for seconds in run[::turn]]
+    steps = [seconds for run in runs for place, seconds in enumerate(run) if place % turn]
+    return {"step_us_p50": statistics.median(steps), "prompt_us_p50": statistics.median(prompts)}
+
+
+if __name__ == "__main__":
+    main()

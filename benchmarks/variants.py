@@ -1,0 +1,77 @@
+"""The same bundle with two graphs, the native library's operators and ONNX Runtime's: timed in turn."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashhead_edge import Bundle, layout
+from flashhead_edge.export.graph_files import save_graph
+from flashhead_edge.runtimes.decoder import Decoder
+
+if TYPE_CHECKING:
+    import onnx
+
+STEPS, SETTLING, ROUNDS = 40, 8, 5
+
+
+@contextmanager
+def graph_beside(bundle: Bundle, model: onnx.ModelProto) -> Iterator[Path]:
+    """A graph beside the bundle's data while it is needed."""
+    with tempfile.NamedTemporaryFile(dir=bundle.path, suffix=layout.NATIVE_SUFFIX) as file:
+        save_graph(model, Path(file.name))
+        yield Path(file.name)
+
+
+def prompts_and_steps(
+    bundle: Bundle, files: dict[str, Path], *, what: str, lengths: tuple[int, ...], threads: int
+) -> list[dict[str, Any]]:
+    """Medians of prompts and steps by length, the graphs in turn.
+
+    Args:
+        bundle: What the graphs belong to.
+        files: Graphs by name.
+        what: Key of the name in a row of the result.
+        lengths: Tokens of the prompts.
+        threads: Threads of the operators.
+    """
+    body = bundle.manifest.body
+    assert body is not None
+    decoders = {which: Decoder(file, body, threads=threads, outputs=("token_ids",)) for which, file in files.items()}
+    random = np.random.default_rng(0)
+    rows = []
+    for length in lengths:
+        ids = random.integers(1000, 20000, (1, length))
+        prompts: dict[str, list[float]] = {which: [] for which in decoders}
+        steps: dict[str, list[float]] = {which: [] for which in decoders}
+        for number in range(ROUNDS):
+            for which in list(decoders)[:: 1 if number % 2 else -1]:
+                decoder = decoders[which]
+                for _ in range(2):  # the first, slowed by the other session's spinning threads, does not count
+                    decoder.reset(positions=length + STEPS)
+                    start = time.perf_counter()
+                    token = decoder.run(ids)[0]
+                    seconds = time.perf_counter() - start
+                prompts[which].append(seconds)
+                for step in range(STEPS):
+                    start = time.perf_counter()
+                    token = decoder.run(token[:, None])[0]
+                    if step >= SETTLING:
+                        steps[which].append(time.perf_counter() - start)
+        rows += [
+            {
+                "positions": length,
+                what: which,
+                "prompt_ms_p50": statistics.median(prompts[which]) * 1e3,
+                "step_ms_p50": statistics.median(steps[which]) * 1e3,
+            }
+            for which in decoders
+        ]
+    return rows

@@ -1,0 +1,60 @@
+"""Low-bit products by the native library instead of ONNX Runtime: weights stay where they are mapped from the file.
+
+ONNX Runtime packs a copy of every weight, about as large as the file, and on some processors a row alone gets other
+last bits than among others. ``flashhead_edge::MatMulNBits`` has the inputs and attributes of ONNX Runtime's operator as
+bundles use them, so a node keeps its tensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flashhead_edge.export.native_graph import make_native
+from flashhead_edge.quantize import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    import onnx
+
+_FLOAT, _UINT8 = 1, 2  # TensorProto.DataType
+_DOMAIN, _OP = "com.microsoft", "MatMulNBits"
+#: Inputs that both operators have: states, codes, scales, zero points.
+_INPUTS = 4
+_ATTRIBUTES = ("K", "N", "bits", "block_size")
+#: States are rounded to 8 bits only where the graph allows it.
+_ROUNDS_STATES = 4
+
+
+def use_native_products(model: onnx.ModelProto) -> int:
+    """Change the low-bit products of a graph in place; those that the operator cannot do stay as they are.
+
+    Args:
+        model: A graph whose weights are initializers.
+
+    Returns:
+        How many nodes were changed.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    changed = 0
+    for node in model.graph.node:
+        attributes = _attributes(node, weights)
+        if attributes is not None:
+            make_native(model, node, attributes)
+            changed += 1
+    return changed
+
+
+def _attributes(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> dict[str, Any] | None:
+    """Attributes for the native operator, or None if it does not do what the node does."""
+    from onnx import helper
+
+    if (node.domain, node.op_type) != (_DOMAIN, _OP) or any(node.input[_INPUTS:]):
+        return None
+    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    types = [weights[name].data_type if name in weights else None for name in node.input[1:_INPUTS] if name]
+    fits = (
+        found.get("bits", 4) in (4, 8)
+        and found.get("block_size") == BLOCK_SIZE
+        and found.get("accuracy_level") == _ROUNDS_STATES
+        and types in ([_UINT8, _FLOAT], [_UINT8, _FLOAT, _UINT8])
+    )
+    return {"bits": 4} | {name: found[name] for name in _ATTRIBUTES if name in found} if fits else None
