@@ -31,16 +31,17 @@ class ContextCandidates:
     """
 
     def __init__(self, positions: int, per_position: int = 5) -> None:
-        self._recent: deque[_Int64] = deque(maxlen=positions)
+        self._positions = positions
         self._per_position = per_position
+        self._recent: deque[list[int]] = deque()
+        self._times: dict[int, int] = {}  # how many of the remembered positions have a token
 
     @property
     def ids(self) -> _Int64:
         """The remembered tokens, ascending and distinct, [n] int64."""
-        if not self._recent:
-            return np.empty(0, np.int64)
-        known = np.sort(np.concatenate(self._recent))
-        return np.asarray(known[np.append(True, known[1:] != known[:-1])])  # np.unique takes a millisecond
+        known = np.fromiter(self._times, np.int64, len(self._times))
+        known.sort()
+        return known
 
     def process(self, scores: TokenScores, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> None:
         """Add the remembered tokens to scores, and remember theirs; a logit processor.
@@ -66,24 +67,40 @@ class ContextCandidates:
         Returns:
             The token, ties to the lowest id.
         """
-        ids, logits = output.head.candidate_ids[row], output.head.candidate_logits[row]
+        token, candidate_ids = int(output.head.token_ids[row]), output.head.candidate_ids[row]
+        candidate_logits = output.head.candidate_logits[row]
+        highest = candidate_logits.max()
+        likely = _greatest(candidate_logits, self._per_position)
+        ids, logits = candidate_ids[likely], candidate_logits[likely]
+        if ids.min() < 0:  # fewer candidates than are remembered, and padding
+            ids, logits = ids[ids >= 0], logits[ids >= 0]
         known = self.ids
-        likely = np.argpartition(-logits, min(self._per_position, len(logits)) - 1)[: self._per_position]
-        ids, logits = ids[likely], logits[likely]
         if len(known):
             scored = rows.token_logits(output.hidden_states[row], known)
-            new = ~(known[:, None] == ids).any(axis=1)
-            ids, logits = np.concatenate([ids, known[new]]), np.concatenate([logits, scored[new]])
-        real = ids >= 0
-        self._remember(ids[real], logits[real])
-        token, highest = int(output.head.token_ids[row]), output.head.candidate_logits[row].max()
-        better = ids[(logits > highest) & real]
-        if len(better):
-            leading = logits[real].max()
-            return int(ids[(logits == leading) & real].min())
-        return int(min([token, *ids[(logits == highest) & real]]))
+            place = np.minimum(known.searchsorted(ids), len(known) - 1)
+            same = known[place] == ids
+            scored[place[same]] = logits[same]  # as the head rounded them
+            ids, logits = np.concatenate([known, ids[~same]]), np.concatenate([scored, logits[~same]])
+        self._remember(ids, logits)
+        leading = logits.max()
+        best = int(ids[logits == leading].min())
+        return best if leading > highest else min(token, best)
 
     def _remember(self, ids: _Int64, logits: _Float32) -> None:
-        """Keep the likeliest tokens of a position."""
-        count = min(self._per_position, len(ids))
-        self._recent.append(ids[np.argpartition(-logits, count - 1)[:count]])
+        """Keep the likeliest tokens of a position, and forget those of the oldest one."""
+        if len(self._recent) == self._positions:
+            for token in self._recent.popleft():
+                if self._times[token] == 1:
+                    del self._times[token]
+                else:
+                    self._times[token] -= 1
+        likeliest = ids[_greatest(logits, self._per_position)].tolist()
+        self._recent.append(likeliest)
+        for token in likeliest:
+            self._times[token] = self._times.get(token, 0) + 1
+
+
+def _greatest(logits: _Float32, count: int) -> _Int64:
+    """Places of the greatest logits, of all if there are no more, in no order."""
+    rest = max(0, len(logits) - count)
+    return logits.argpartition(rest)[rest:] if rest else np.arange(len(logits))

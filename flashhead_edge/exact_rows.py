@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from flashhead_edge import layout, native
 from flashhead_edge.index.head_index import HeadIndex
-from flashhead_edge.native.low_bit_rows import score_rows
+from flashhead_edge.native.row_scorer import RowScorer
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
@@ -45,7 +45,8 @@ class ExactRows:
         threads: int = 1,
     ) -> None:
         self.index = index
-        self._rows = rows
+        self._rows = np.asarray(rows).reshape(-1, rows.shape[2])  # a view: every slice of a memmap takes longer
+        self._scorer: RowScorer | None = None
         self._bias = row_bias
         self._scale = np.float32(logit_scale)
         self._softcap = None if logit_softcap is None else np.float32(logit_softcap)
@@ -119,13 +120,14 @@ class ExactRows:
 
     def _products(self, slots: npt.NDArray[np.integer], hidden_state: _Float32) -> _Float32:
         """Products of the rows in some slots with a state, [N] float32."""
-        rows = self._rows.reshape(-1, self._rows.shape[2])
         products: _Float32
         if native.is_available() and len(slots):
-            products = score_rows(rows, slots[None].astype(np.int64), hidden_state[None])[0]
+            if self._scorer is None:
+                self._scorer = RowScorer(self._rows)
+            products = self._scorer(slots.astype(np.int64)[None], hidden_state[None])[0]
             return products
         # Not a BLAS product: its threads would wait for ONNX Runtime's, which spin between steps.
-        products = np.einsum("nh,h->n", rows[slots].astype(np.float32), hidden_state)
+        products = np.einsum("nh,h->n", self._rows[slots].astype(np.float32), hidden_state)
         return products
 
     def activate(self, products: _Float32) -> _Float32:

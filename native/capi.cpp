@@ -50,7 +50,7 @@ int Guard(Work work) {
 
 using namespace flashhead;  // NOLINT: the file's own namespace, around C functions
 
-FLASHHEAD_EXPORT int flashhead_abi() { return 2; }
+FLASHHEAD_EXPORT int flashhead_abi() { return 3; }
 
 FLASHHEAD_EXPORT const char* flashhead_kernels() { return CurrentKernels()->name; }
 
@@ -150,8 +150,13 @@ FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scal
 }
 
 // Products of single rows, [B, N] by number, in the precision they are stored in; minus infinity for numbers below 0.
-FLASHHEAD_EXPORT int flashhead_score_rows(const void* rows, int row_bits, int64_t width, const int64_t* numbers,
-                                          int64_t count, const float* states, int64_t batch, float* out) {
+// 2 where a number is not below row_count.
+FLASHHEAD_EXPORT int flashhead_score_rows(const void* rows, int row_bits, int64_t row_count, int64_t width,
+                                          const int64_t* numbers, int64_t count, const float* states, int64_t batch,
+                                          float* out) {
+  for (int64_t i = 0; i < batch * count; ++i) {
+    if (numbers[i] >= row_count) return 2;
+  }
   return Guard([&] {
     States prepared;
     prepared.Assign(states, batch, width, false);

@@ -189,41 +189,6 @@ class LowBitRows:
         return [scan(self._parts[0]), *(other.result() for other in others)]
 
 
-def score_rows(rows: npt.NDArray[np.generic], numbers: _Int64, states: _Float32) -> _Float32:
-    """Products of single rows in the precision they are stored in, summed in float32.
-
-    Args:
-        rows: [N, H] float16 or float32, contiguous; memory-mapped or not.
-        numbers: Rows to score for each state, [B, n] int64; -1 for none.
-        states: [B, H] float32.
-
-    Returns:
-        [B, n] float32, minus infinity where there is no row. With u = 2^-24, a product is within
-        (H + 1) * u * sum |row| |state| of the exact one.
-
-    Raises:
-        OptionError: Shapes or types do not fit, or a number is not that of a row.
-        RuntimeUnavailableError: The native library cannot be used.
-    """
-    if rows.ndim != 2 or rows.dtype not in (np.float16, np.float32) or not rows.flags.c_contiguous:
-        raise OptionError("The rows cannot be scored.", found=f"{rows.dtype} of shape {list(rows.shape)}")
-    states = _checked(states, rows.shape[1])
-    numbers = np.ascontiguousarray(numbers, np.int64)
-    if numbers.ndim != 2 or len(numbers) != len(states) or numbers.max(initial=-1) >= len(rows):
-        raise OptionError(
-            "The numbers of rows are out of range.",
-            found=f"shape {list(numbers.shape)}, at most {numbers.max(initial=-1)}",
-            expected=f"[{len(states)}, n] below {len(rows)}",
-        )
-    out = np.empty(numbers.shape, np.float32)
-    sizes = (rows.dtype.itemsize * 8, rows.shape[1])
-    status = _library().flashhead_score_rows(
-        _at(rows), *sizes, _at(numbers), numbers.shape[1], _at(states), len(states), _at(out)
-    )
-    _succeed(status)
-    return out
-
-
 @lru_cache(maxsize=1)
 def _declare(library: CDLL) -> CDLL:
     """State the types of the C functions in native/capi.cpp, once."""
@@ -233,7 +198,6 @@ def _declare(library: CDLL) -> CDLL:
     library.flashhead_scan.argtypes = [*stored, c_int64, c_int64, *states, c_void_p]
     known: list[Any] = [c_void_p, c_void_p, c_float]
     library.flashhead_scan_best.argtypes = [*stored, *known, c_int64, c_int64, *states, c_int64, *found]
-    library.flashhead_score_rows.argtypes = [c_void_p, c_int, c_int64, c_void_p, c_int64, *states, c_void_p]
     return library
 
 

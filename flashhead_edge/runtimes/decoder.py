@@ -140,6 +140,7 @@ class Decoder:
         self._binding = self._session.io_binding()
         self._cache = KvCache(self._session, body)
         self._position = 0
+        self._scored = (0, 0, 0)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -233,9 +234,11 @@ class Decoder:
             self._cache.reserve(self._binding, batch=batch, positions=roomy, keep=self._position)
         self._binding.bind_cpu_input("input_ids", np.ascontiguousarray(input_ids, dtype=np.int64))
         self._binding.bind_cpu_input("attention_mask", np.ones((batch, total), np.int64))
-        row, place = np.indices((batch, scored), np.int64)
-        scored_positions = np.stack([row.ravel(), place.ravel() + length - scored], axis=1)
-        self._binding.bind_cpu_input("scored_positions", scored_positions)
+        if (batch, length, scored) != self._scored:  # what is bound stays bound
+            self._scored = (batch, length, scored)
+            row, place = np.indices((batch, scored), np.int64)
+            scored_positions = np.stack([row.ravel(), place.ravel() + length - scored], axis=1)
+            self._binding.bind_cpu_input("scored_positions", scored_positions)
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
         self._execute()

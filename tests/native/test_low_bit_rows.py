@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flashhead_edge.errors import OptionError
-from flashhead_edge.native.low_bit_rows import LowBitRows, score_rows
+from flashhead_edge.native.low_bit_rows import LowBitRows
 from flashhead_edge.quantize import QuantizedRows, quantize_rows
 
 _LOOSE = settings(
@@ -73,36 +73,6 @@ def test_products_are_those_of_what_the_codes_stand_for(
     np.testing.assert_array_less(np.abs(scan.products(states) - states.astype(np.float64) @ values.T), bound)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_single_rows_have_exact_products(kernels: str, dtype: type[np.generic]) -> None:
-    random = np.random.default_rng(3)
-    for width in (1, 7, 8, 15, 16, 33, 64, 100, 640):
-        rows = random_rows(50, width, seed=width).astype(dtype)
-        rows.ravel()[::7] = 6e-6  # a subnormal of half precision
-        states = random.standard_normal((3, width)).astype(np.float32)
-        numbers = random.integers(-1, 50, (3, 20))
-        found = score_rows(rows, numbers, states)
-        exact = states.astype(np.float64) @ rows.astype(np.float64).T
-        size = np.abs(states).astype(np.float64) @ np.abs(rows).astype(np.float64).T
-        for b in range(3):
-            there = numbers[b] >= 0
-            assert np.isneginf(found[b][~there]).all()
-            error = np.abs(found[b][there] - exact[b][numbers[b][there]])
-            assert (error <= size[b][numbers[b][there]] * (width + 1) * 2.0**-24).all()
-
-
-def test_all_half_precision_numbers_are_read_right(kernels: str) -> None:
-    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    values = values[np.isfinite(values)]
-    rows = np.repeat(values[:, None], 16, axis=1).copy()  # whole vectors, and with width 1 the scalar tail
-    state = np.zeros((1, 16), np.float32)
-    state[0, 5] = 1
-    numbers = np.arange(len(values))[None]
-    np.testing.assert_array_equal(score_rows(rows, numbers, state)[0], values.astype(np.float32))
-    one = score_rows(np.ascontiguousarray(rows[:, :1]), numbers, np.ones((1, 1), np.float32))
-    np.testing.assert_array_equal(one[0], values.astype(np.float32))
-
-
 def test_nothing_is_proven_of_states_that_are_not_finite(kernels: str) -> None:
     rows = random_rows(300, 32)
     scan = LowBitRows.measured(rows, quantize_rows(rows, 8), threads=2)
@@ -128,7 +98,3 @@ def test_what_does_not_fit_is_refused() -> None:
         LowBitRows(
             QuantizedRows(quantized.codes, quantized.scales.astype(np.float64), 8, 32), np.zeros(10, np.float32), 1.0
         )
-    with pytest.raises(OptionError, match="out of range"):
-        score_rows(rows, np.array([[10]]), np.zeros((1, 32), np.float32))
-    with pytest.raises(OptionError, match="cannot be scored"):
-        score_rows(rows[:, ::2], np.array([[1]]), np.zeros((1, 16), np.float32))
