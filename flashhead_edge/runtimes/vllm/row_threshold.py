@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 #: Rows by what runs the head.
-MAX_ROWS = {"native": 64, "torch": 2, "triton": 8}
+MAX_ROWS = {"native": 32, "torch": 2, "triton": 8}
 #: Seconds in which a GPU reads a dense head's weight at its memory's peak, below which two stages are slower at any
 #: batch: launches then take longer than what they save (docs/kernels.md, Speed).
 _LEAST_READ = 40e-6
