@@ -1,7 +1,8 @@
 """How much one program of a kernel handles; the same for kernels compiled here and there.
 
-Chosen so that the partial sums of a tile, one number of 32 bits each, fill 32 registers of a thread, and nothing spills
-on any target. Which sizes are fastest on which GPU is not measured.
+Those of stage 1 and of full-width logits are the fastest on an H200 of the ones that were tried, by little; those of
+stage 2 as a list are chosen so that the partial sums of a tile fill 32 registers of a thread. Nothing spills on any
+target. Other GPUs are not measured.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NUM_WARPS = 4
-#: Stage 1: centroids, and blocks of 32 of their numbers.
-CLUSTERS: Mapping[str, int] = {"BLOCK_K": 32, "BLOCKS": 8}
+#: Stage 1: centroids.
+CLUSTERS: Mapping[str, int] = {"BLOCK_K": 32}
 #: Stage 2: candidates, and numbers of their rows.
 CANDIDATES: Mapping[str, int] = {"BLOCK_C": 16, "BLOCK_H": 256}
 #: Keys in one step of the last reduction.
@@ -34,6 +35,16 @@ def covering(count: int) -> int:
 def selecting_warps(width: int) -> int:
     """Warps of such a program: 8 clusters for each of 32 threads, at most 16 warps."""
     return min(16, max(1, width // 256))
+
+
+def multiplied_blocks(bits: int, state_bytes: int) -> int:
+    """Blocks of 32 codes that a program multiplies at once, as many as the registers hold.
+
+    Args:
+        bits: Of a code.
+        state_bytes: Of a state's number; products of 4 bytes take three multiplications.
+    """
+    return 8 if bits == 8 and state_bytes == 2 else 4
 
 
 def multiplied_states(batch: int) -> int:

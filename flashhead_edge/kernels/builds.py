@@ -17,6 +17,7 @@ from flashhead_edge.kernels.block_sizes import (
     NUM_WARPS,
     TOKENS,
     filled_states,
+    multiplied_blocks,
     multiplied_states,
     selecting_warps,
 )
@@ -88,7 +89,13 @@ def _builds() -> tuple[Build, ...]:
                 stage1,
                 "score_clusters",
                 {"states": state},
-                {**CLUSTERS, "BLOCK_B": multiplied_states(1), "BITS": bits, "WIDE": False},
+                {
+                    **CLUSTERS,
+                    "BLOCKS": multiplied_blocks(bits, 4 if state == "fp32" else 2),
+                    "BLOCK_B": multiplied_states(1),
+                    "BITS": bits,
+                    "WIDE": False,
+                },
             )
             for bits in (8, 4)
             for state in floats

@@ -18,6 +18,7 @@ from flashhead_edge.kernels.block_sizes import (
     blocks,
     covering,
     filled_states,
+    multiplied_blocks,
     multiplied_states,
     selecting_warps,
 )
@@ -56,6 +57,7 @@ def score_clusters(
             batch,
             products,
             **CLUSTERS,
+            BLOCKS=multiplied_blocks(bits, states.element_size()),
             BLOCK_B=together,
             BITS=bits,
             WIDE=knobs.runtime.interpret,
