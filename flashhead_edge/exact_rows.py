@@ -124,7 +124,7 @@ class ExactRows:
         if native.is_available() and len(slots):
             if self._scorer is None:
                 self._scorer = RowScorer(self._rows)
-            products = self._scorer(slots.astype(np.int64)[None], hidden_state[None])[0]
+            products = self._scorer(slots[None], hidden_state[None])[0]
             return products
         # Not a BLAS product: its threads would wait for ONNX Runtime's, which spin between steps.
         products = np.einsum("nh,h->n", self._rows[slots].astype(np.float32), hidden_state)

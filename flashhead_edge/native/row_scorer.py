@@ -13,7 +13,6 @@ from flashhead_edge import native
 from flashhead_edge.errors import OptionError
 
 _Float32 = npt.NDArray[np.float32]
-_Int64 = npt.NDArray[np.int64]
 _NO_SUCH_ROW = 2
 
 
@@ -38,11 +37,11 @@ class RowScorer:
         self._rows = rows  # whose memory is read
         self._table = (_address(rows), rows.dtype.itemsize * 8, *rows.shape)
 
-    def __call__(self, numbers: _Int64, states: _Float32) -> _Float32:
+    def __call__(self, numbers: npt.NDArray[np.integer], states: _Float32) -> _Float32:
         """Score.
 
         Args:
-            numbers: Rows to score for each state, [B, n] int64; -1 for none.
+            numbers: Rows to score for each state, [B, n]; -1 for none.
             states: [B, H] float32.
 
         Returns:
@@ -50,17 +49,17 @@ class RowScorer:
             (H + 1) * u * sum |row| |state| of the exact one.
 
         Raises:
-            OptionError: Shapes or types do not fit, or a number is not that of a row.
+            OptionError: Shapes do not fit, or a number is not that of a row.
         """
         batch, count = numbers.shape
-        if states.shape != (batch, self._table[3]) or states.dtype != np.float32 or numbers.dtype != np.int64:
+        if states.shape != (batch, self._table[3]):
             raise OptionError(
                 "The states do not fit the rows.",
-                found=f"{states.dtype} {list(states.shape)} and {numbers.dtype} {list(numbers.shape)}",
-                expected=f"float32 [B, {self._table[3]}] and int64 [B, n]",
+                found=f"states {list(states.shape)} and numbers {list(numbers.shape)}",
+                expected=f"[B, {self._table[3]}] and [B, n]",
             )
         out = np.empty((batch, count), np.float32)
-        numbers, states = np.ascontiguousarray(numbers), np.ascontiguousarray(states)
+        numbers, states = np.ascontiguousarray(numbers, np.int64), np.ascontiguousarray(states, np.float32)
         status = self._function(*self._table, _address(numbers), count, _address(states), batch, _address(out))
         if status == _NO_SUCH_ROW:
             raise OptionError(

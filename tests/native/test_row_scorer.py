@@ -50,8 +50,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for numbers, states in (
         (np.array([[1]]), state[:, :31].copy()),
         (np.array([[1], [2]]), state),
-        (np.array([[1]], np.int32), state),
-        (np.array([[1]]), state.astype(np.float64)),
+        (np.array([[1, 2]]), state[:, None, 0]),
     ):
         with pytest.raises(OptionError, match="states"):
             RowScorer(rows)(numbers, states)
