@@ -27,15 +27,14 @@ from onnx import helper
 
 from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
-from benchmarks.models import MODELS, RESULTS, bundle_of
+from benchmarks.models import MODELS, RESULTS
 from benchmarks.undisturbed import go_first
-from benchmarks.variants import ROUNDS, graph_beside, prompts_and_steps
+from benchmarks.variants import ROUNDS, graph_beside, int4_bundle, prompts_and_steps
 from flashhead_edge import Bundle, Generator, layout, native
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 from flashhead_edge.export.native_products import use_native_products
-from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
@@ -69,7 +68,7 @@ def main() -> None:
 
 def measure(name: str) -> dict[str, Any]:
     """Both operators in one model."""
-    bundle = bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
+    bundle = int4_bundle(name)
     with graphs(bundle) as files:
         tokens = same_tokens(bundle, files)
         del files[UNROUNDED]

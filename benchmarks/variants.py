@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.models import bundle_of
 from flashhead_edge import Bundle, layout
 from flashhead_edge.export.graph_files import save_graph
+from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.runtimes.decoder import Decoder
 
 if TYPE_CHECKING:
     import onnx
 
 STEPS, SETTLING, ROUNDS = 40, 8, 5
+
+
+def int4_bundle(name: str) -> Bundle:
+    """The demonstration's bundle, whose body has low-bit products.
+
+    Args:
+        name: One of :data:`benchmarks.models.MODELS`.
+    """
+    return bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ def speed(report: Report) -> str:
     """Decoding speed of vLLM with both heads, a table for each model."""
     parts = []
     device = report["machine"].get("gpu", report["machine"]["cpu_model"])
+    digits = 2 if "gpu" in report["machine"] else 1
     for name, model in report["models"].items():
         spans = [part for part in ("step", "head", "sampler") if f"{part}_ms_p50" in model["rows"][0]]
         titles = ("head", "batch", "rounds", "tokens/s", "against dense", "min to max", *(f"{p}, ms" for p in spans))
@@ -26,7 +27,7 @@ def speed(report: Report) -> str:
                 f"{row['tokens_per_second_p50']:.1f}",
                 f"{row['ratio_p50']:.2f}",
                 f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}",
-                *(f"{row[f'{part}_ms_p50']:.{1 + ('gpu' in report['machine'])}f}" for part in spans),
+                *(f"{row[f'{part}_ms_p50']:.{digits}f}" for part in spans),
             )
             for row in model["rows"]
         ]

@@ -225,7 +225,7 @@ def _inputs(
     row_bias: torch.Tensor | None,
     num_clusters: int,
 ) -> tuple[torch.Tensor | int, ...]:
-    """The parameters that the kernels of stage 2 share; what is missing is replaced by something that is not read."""
+    """The parameters of ``score_candidates`` before its outputs; what is missing is replaced by what is not read."""
     num_probes = probes.shape[1]
     places, cluster_size = token_order.shape
     return (

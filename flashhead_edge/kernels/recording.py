@@ -1,4 +1,4 @@
-"""Logits recorded as CUDA graphs: one launch instead of many, each of which would cost the host more than its kernel.
+"""Logits recorded as CUDA graphs: one launch for the host instead of many.
 
 A graph is recorded for 1, 2, 4, 8, ... states when so many first come. Fewer states are filled up with copies of the
 first one, which open no further clusters.

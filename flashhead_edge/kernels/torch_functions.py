@@ -61,9 +61,11 @@ def open_clusters(
     expected = products + estimate_offset
     estimates = activate(expected, activation).clamp(max=torch.finfo(torch.float32).max)
     estimates = estimates.where(expected != -torch.inf, -torch.inf)
-    # Sorted, because among equal scores the first clusters are opened.
-    probes = scores.sort(dim=1, descending=True, stable=True).indices[:, :num_probes]
-    return estimates.scatter_(1, probes, torch.inf).T.contiguous()
+    lowest = scores.topk(num_probes, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    above, level = scores > lowest, scores == lowest
+    room = num_probes - above.sum(dim=1, keepdim=True)  # for the first of the clusters that are level
+    opened = above | (level & (level.cumsum(dim=1) <= room))
+    return estimates.where(~opened, torch.inf).T.contiguous()
 
 
 def score_opened(

@@ -139,3 +139,15 @@ def test_any_shape(functions, data):
     products, chosen = stage1(tiny, states, probes)
     check_candidates(tiny, states, score(functions, tiny, states, chosen))
     check_full_width(tiny, states, products, full_width(functions, tiny, states, products, probes))
+
+
+def test_among_equal_clusters_the_first_are_opened(functions):
+    products = torch.tensor([[1.0, 3.0, 1.0, 0.0, 1.0, -2.0], [-0.0, 0.0, -0.0, -1.0, 0.0, 0.0]])
+    zeros, activation = torch.zeros(6), torch.tensor([1.0, 0.0, 0.0])
+    for probes in range(1, 7):
+        estimates = functions.open_clusters(products, zeros, zeros, activation, probes)
+        order = [[1, 0, 2, 4, 3, 5], [0, 1, 2, 4, 5, 3]]
+        found = [row.isposinf().nonzero().flatten().tolist() for row in estimates.T]
+        assert found == [sorted(row[:probes]) for row in order]
+        closed = estimates.T.isfinite()
+        assert torch.equal(estimates.T[closed], products[closed])

@@ -94,7 +94,7 @@ class OperatorShard:
 
     @functools.cached_property
     def _logits(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """On GPUs replayed: to launch kernels one by one takes the host longer than it takes the device to run them."""
+        """On GPUs replayed, which costs the host one launch instead of many."""
         if self.path == "triton":
             from flashhead_edge.kernels.recording import RecordedLogits
 

@@ -6,8 +6,8 @@ from typing import Any
 
 #: Rows by what runs the head.
 MAX_ROWS = {"native": 32, "torch": 2, "triton": 8}
-#: Seconds in which a GPU reads a dense head's weight at its memory's peak, below which two stages are slower at any
-#: batch: launches then take longer than what they save (docs/kernels.md, Speed).
+#: Seconds in which a GPU reads a dense head's weight at its memory's peak, below which the dense head is used: about
+#: what two stages take whatever they read. The heads that were measured lie well on either side (docs/kernels.md).
 _LEAST_READ = 40e-6
 
 

@@ -31,11 +31,6 @@ def shard_of(dtype, first=0, after=VOCAB, *, padding=3, bias=False):
     return build_shard(index, rows, row_bias, first, after - first, PROBES), index, rows
 
 
-def logits_of(shard, states):
-    scored = shard.score(states)
-    return shard.fill(scored, scored.best)
-
-
 @pytest.fixture
 def without_library(monkeypatch):
     monkeypatch.setenv(native.SWITCH, "0")
@@ -52,7 +47,7 @@ def test_both_paths_say_the_same(dtype, bias, monkeypatch):
     plain = shard_of(dtype, bias=bias)[0]
     assert (fast.path, plain.path) == ("native", "torch")
     eps = torch.finfo(dtype).eps
-    torch.testing.assert_close(logits_of(fast, states), logits_of(plain, states), rtol=3 * eps, atol=max(3 * eps, 1e-4))
+    torch.testing.assert_close(fast.logits(states), plain.logits(states), rtol=3 * eps, atol=max(3 * eps, 1e-4))
 
 
 @pytest.mark.usefixtures("without_library")
@@ -79,7 +74,7 @@ def test_plain_torch_is_exact_where_clusters_are_open(dtype):
 def test_parts_of_a_vocabulary_make_the_whole(library, monkeypatch):
     monkeypatch.setenv(native.SWITCH, library)
     states = torch.from_numpy(random_states(4, HIDDEN))
-    whole = logits_of(shard_of(torch.float32)[0], states)[:, :VOCAB]
+    whole = shard_of(torch.float32)[0].logits(states)[:, :VOCAB]
     parts = [shard_of(torch.float32, first, after)[0] for first, after in ((0, 80), (80, VOCAB))]
     scored = [part.score(states) for part in parts]
     best = torch.stack([one.best for one in scored]).amax(dim=0)
@@ -94,10 +89,10 @@ def test_torchs_path_waits_for_no_device_and_has_fixed_shapes(count):
     """Tracing with fake tensors fails at .item(), nonzero and every other look at values, as recording would."""
     shard, _, _ = shard_of(torch.bfloat16)
     states = torch.from_numpy(random_states(count, HIDDEN)).to(torch.bfloat16)
-    graph = make_fx(lambda x: logits_of(shard, x), tracing_mode="fake", _allow_non_fake_inputs=True)(states)
-    assert torch.equal(graph(states), logits_of(shard, states))
+    graph = make_fx(lambda x: shard.logits(x), tracing_mode="fake", _allow_non_fake_inputs=True)(states)
+    assert torch.equal(graph(states), shard.logits(states))
     others = torch.from_numpy(random_states(count, HIDDEN, seed=5)).to(torch.bfloat16)
-    assert torch.equal(graph(others), logits_of(shard, others))
+    assert torch.equal(graph(others), shard.logits(others))
 
 
 @pytest.mark.parametrize("count", [1, 5])
