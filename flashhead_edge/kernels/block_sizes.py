@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NUM_WARPS = 4
-#: Stage 1: centroids.
-CLUSTERS: Mapping[str, int] = {"BLOCK_K": 32}
 #: Stage 2: candidates, and numbers of their rows.
 CANDIDATES: Mapping[str, int] = {"BLOCK_C": 16, "BLOCK_H": 256}
 #: Keys in one step of the last reduction.
 KEYS: Mapping[str, int] = {"BLOCK_N": 512}
-#: Full-width logits: tokens of a cluster, and numbers of their rows.
-TOKENS: Mapping[str, int] = {"BLOCK_C": 32, "BLOCK_H": 128}
 #: Numbers of full-width logits, of one state or several.
-COLUMNS = 1024
+_COLUMNS = 1024
 
 
 def blocks(count: int, size: int) -> int:
@@ -37,21 +33,28 @@ def selecting_warps(width: int) -> int:
     return min(16, max(1, width // 256))
 
 
-def multiplied_blocks(bits: int, state_bytes: int) -> int:
-    """Blocks of 32 codes that a program multiplies at once, as many as the registers hold.
+def cluster_sizes(batch: int, bits: int, state_bytes: int) -> dict[str, int]:
+    """Stage 1: centroids, blocks of 32 of their numbers, as many as the registers hold, and states.
 
     Args:
+        batch: B.
         bits: Of a code.
         state_bytes: Of a state's number; products of 4 bytes take three multiplications.
     """
-    return 8 if bits == 8 and state_bytes == 2 else 4
+    return {"BLOCK_K": 32, "BLOCKS": 8 if bits == 8 and state_bytes == 2 else 4, "BLOCK_B": _multiplied_states(batch)}
 
 
-def multiplied_states(batch: int) -> int:
+def token_sizes(batch: int) -> dict[str, int]:
+    """Exact ones of full-width logits: tokens of a cluster, numbers of their rows, and states."""
+    return {"BLOCK_C": 32, "BLOCK_H": 128, "BLOCK_B": _multiplied_states(batch)}
+
+
+def column_sizes(batch: int) -> dict[str, int]:
+    """Full-width logits: states, and columns of each."""
+    states = min(16, 1 << (batch - 1).bit_length())
+    return {"BLOCK_B": states, "BLOCK_V": _COLUMNS // states}
+
+
+def _multiplied_states(batch: int) -> int:
     """States that a program multiplies at once; matrix units take 16 at least."""
     return 16 if batch <= 16 else 32
-
-
-def filled_states(batch: int) -> int:
-    """States whose columns a program fills at once."""
-    return min(16, 1 << (batch - 1).bit_length())

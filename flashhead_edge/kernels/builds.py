@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 from flashhead_edge.kernels.block_sizes import (
     CANDIDATES,
-    CLUSTERS,
-    COLUMNS,
     KEYS,
     NUM_WARPS,
-    TOKENS,
-    filled_states,
-    multiplied_blocks,
-    multiplied_states,
+    cluster_sizes,
+    column_sizes,
     selecting_warps,
+    token_sizes,
 )
 
 #: Parameters that are multiples of 16, besides pointers.
@@ -89,13 +86,7 @@ def _builds() -> tuple[Build, ...]:
                 stage1,
                 "score_clusters",
                 {"states": state},
-                {
-                    **CLUSTERS,
-                    "BLOCKS": multiplied_blocks(bits, 4 if state == "fp32" else 2),
-                    "BLOCK_B": multiplied_states(1),
-                    "BITS": bits,
-                    "WIDE": False,
-                },
+                {**cluster_sizes(1, bits, 4 if state == "fp32" else 2), "BITS": bits, "WIDE": False},
             )
             for bits in (8, 4)
             for state in floats
@@ -118,7 +109,7 @@ def _builds() -> tuple[Build, ...]:
                 logits,
                 "score_opened",
                 {"states": rows, "rows": rows, "exact": rows},
-                {**TOKENS, "BLOCK_B": multiplied_states(1), "BY_TOKEN": True, "WIDE": False},
+                {**token_sizes(1), "BY_TOKEN": True, "WIDE": False},
             )
             for rows in floats[1:]
         ),
@@ -128,7 +119,7 @@ def _builds() -> tuple[Build, ...]:
                 logits,
                 "spread_logits",
                 {"exact": kind, "logits": kind},
-                {"BLOCK_B": filled_states(1), "BLOCK_V": COLUMNS},
+                column_sizes(1),
             )
             for kind in floats[1:]
         ),

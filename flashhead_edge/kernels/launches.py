@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 from flashhead_edge.errors import OptionalDependencyError
 from flashhead_edge.kernels.block_sizes import (
     CANDIDATES,
-    CLUSTERS,
-    COLUMNS,
     KEYS,
     NUM_WARPS,
-    TOKENS,
     blocks,
+    cluster_sizes,
+    column_sizes,
     covering,
-    filled_states,
-    multiplied_blocks,
-    multiplied_states,
     selecting_warps,
+    token_sizes,
 )
 
 try:
@@ -43,8 +40,8 @@ def score_clusters(
     batch, hidden_size = states.shape
     clusters, row_blocks, _ = codes.shape
     products = states.new_empty(batch, clusters, dtype=torch.float32)
-    together = multiplied_states(batch)
-    grid = (blocks(clusters, CLUSTERS["BLOCK_K"]), blocks(batch, together))
+    sizes = cluster_sizes(batch, bits, states.element_size())
+    grid = (blocks(clusters, sizes["BLOCK_K"]), blocks(batch, sizes["BLOCK_B"]))
     with torch.cuda.device_of(states):
         triton_stage1.score_clusters[grid](
             states,
@@ -56,9 +53,7 @@ def score_clusters(
             row_blocks,
             batch,
             products,
-            **CLUSTERS,
-            BLOCKS=multiplied_blocks(bits, states.element_size()),
-            BLOCK_B=together,
+            **sizes,
             BITS=bits,
             WIDE=knobs.runtime.interpret,
             num_warps=NUM_WARPS,
@@ -145,8 +140,8 @@ def score_opened(
     places, cluster_size = token_order.shape
     exact = states.new_empty(places * cluster_size, batch)
     best = states.new_full((batch,), -torch.inf, dtype=torch.float32)
-    together = multiplied_states(batch)
-    grid = (places * blocks(cluster_size, TOKENS["BLOCK_C"]), blocks(batch, together))
+    sizes = token_sizes(batch)
+    grid = (places * blocks(cluster_size, sizes["BLOCK_C"]), blocks(batch, sizes["BLOCK_B"]))
     with torch.cuda.device_of(states):
         triton_logits.score_opened[grid](
             states,
@@ -163,8 +158,7 @@ def score_opened(
             int(row_bias is not None),
             exact,
             best,
-            **TOKENS,
-            BLOCK_B=together,
+            **sizes,
             BY_TOKEN=rows.ndim == 2,
             WIDE=knobs.runtime.interpret,
             num_warps=NUM_WARPS,
@@ -186,10 +180,10 @@ def spread_logits(
     clusters, batch = estimates.shape
     width = len(slot_of_token)
     logits = exact.new_empty(batch, width)
-    together = filled_states(batch)
-    columns = COLUMNS // together
+    sizes = column_sizes(batch)
+    grid = (blocks(width, sizes["BLOCK_V"]), blocks(batch, sizes["BLOCK_B"]))
     with torch.cuda.device_of(exact):
-        triton_logits.spread_logits[(blocks(width, columns), blocks(batch, together))](
+        triton_logits.spread_logits[grid](
             exact,
             best_logits,
             estimates,
@@ -200,8 +194,7 @@ def spread_logits(
             batch,
             width,
             logits,
-            BLOCK_B=together,
-            BLOCK_V=columns,
+            **sizes,
             num_warps=NUM_WARPS,
         )
     return logits
