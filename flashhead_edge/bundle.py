@@ -14,6 +14,7 @@ from flashhead_edge import layout
 from flashhead_edge.errors import BundleError
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.manifest import FileRecord, GraphRecord, Manifest, TensorRecord
+from flashhead_edge.row_table import RowTable
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,16 @@ class Bundle:
             offset=record.offset,
             shape=tuple(record.shape),
         )
+
+    def rows(self) -> RowTable:
+        """Map the vocabulary rows of the head.
+
+        Raises:
+            BundleError: The bundle does not name what its rows need.
+        """
+        rows = self.table(layout.ROWS)
+        scales = self.table(layout.ROW_SCALES) if rows.dtype == np.int8 else None
+        return RowTable(rows, None if scales is None else scales.view(np.float16))
 
     def index(self) -> HeadIndex:
         """Read the index.

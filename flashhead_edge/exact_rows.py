@@ -11,6 +11,7 @@ import numpy.typing as npt
 from flashhead_edge import layout, native
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.native.row_scorer import RowScorer
+from flashhead_edge.row_table import RowTable
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
@@ -27,7 +28,7 @@ class ExactRows:
 
     Args:
         index: The head's index.
-        rows: Table of rows [T, C, H] float16 or float32, in the order of ``index.token_order``.
+        rows: Table of rows in the order of ``index.token_order``, or an array [T, C, H] float16 or float32 of them.
         row_bias: Bias of every slot, [T, C] float32, or None.
         logit_scale: Factor on the logits.
         logit_softcap: Soft-cap of the logits, or None.
@@ -37,7 +38,7 @@ class ExactRows:
     def __init__(
         self,
         index: HeadIndex,
-        rows: npt.NDArray[np.generic],
+        rows: RowTable | npt.NDArray[np.generic],
         *,
         row_bias: _Float32 | None = None,
         logit_scale: float = 1.0,
@@ -45,7 +46,7 @@ class ExactRows:
         threads: int = 1,
     ) -> None:
         self.index = index
-        self._rows = np.asarray(rows).reshape(-1, rows.shape[2])  # a view: every slice of a memmap takes longer
+        self._rows = rows if isinstance(rows, RowTable) else RowTable(rows)
         self._scorer: RowScorer | None = None
         self._bias = row_bias
         self._scale = np.float32(logit_scale)
@@ -64,7 +65,7 @@ class ExactRows:
         manifest = bundle.manifest
         return cls(
             bundle.index(),
-            bundle.table(layout.ROWS),
+            bundle.rows(),
             row_bias=bundle.table(layout.ROW_BIAS).astype(np.float32) if manifest.has_bias else None,
             logit_scale=manifest.logit_scale,
             logit_softcap=manifest.logit_softcap,
@@ -121,14 +122,28 @@ class ExactRows:
     def _products(self, slots: npt.NDArray[np.integer], hidden_state: _Float32) -> _Float32:
         """Products of the rows in some slots with a state, [N] float32."""
         products: _Float32
-        if native.is_available() and len(slots):
-            if self._scorer is None:
-                self._scorer = RowScorer(self._rows)
-            products = self._scorer(slots[None], hidden_state[None])[0]
+        scorer = self.scorer
+        if scorer is not None and len(slots):
+            products = scorer(slots[None], hidden_state[None])[0]
             return products
         # Not a BLAS product: its threads would wait for ONNX Runtime's, which spin between steps.
-        products = np.einsum("nh,h->n", self._rows[slots].astype(np.float32), hidden_state)
+        products = np.einsum("nh,h->n", self._rows.slots(slots), hidden_state)
         return products
+
+    @property
+    def scorer(self) -> RowScorer | None:
+        """The native library's way to do the same; None where it cannot be used."""
+        if not native.is_available():
+            return None
+        if self._scorer is None:
+            self._scorer = RowScorer(
+                self._rows,
+                slot_of_token=self.index.slot_of_token,
+                bias=self._bias,
+                logit_scale=float(self._scale),
+                logit_softcap=None if self._softcap is None else float(self._softcap),
+            )
+        return self._scorer
 
     def activate(self, products: _Float32) -> _Float32:
         """Scale and soft-cap.

@@ -30,6 +30,8 @@ PROFILES = "profiles"
 
 #: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H].
 ROWS = "head.rows"
+#: Name of the initializer with the scales of int8 rows, [T, C, H / 32] float16.
+ROW_SCALES = "head.row_scales"
 #: Name of the initializer with the bias of every slot, [T, C] float32, where the head has a bias.
 ROW_BIAS = "head.row_bias"
 #: Name of the initializer with the token id of every slot, [T, C] int32, -1 for padding.

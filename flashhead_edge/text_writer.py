@@ -13,7 +13,7 @@ from flashhead_edge.context_candidates import ContextCandidates
 from flashhead_edge.generation import FinishReason, Generation, GenerationOptions
 from flashhead_edge.monitor import Recall, joined
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
-from flashhead_edge.sampling import Sampler, check_logits
+from flashhead_edge.sampling import Sampler
 from flashhead_edge.stopping import StopStrings
 from flashhead_edge.token_scores import TokenScores
 from flashhead_edge.tokenizer import StreamDecoder
@@ -120,7 +120,6 @@ class TextWriter:
         """The next token."""
         is_fast = self._is_plain and (self._monitor is None or self._monitor.passes())
         if is_fast and self._context is not None and self._vocabulary is not None:
-            check_logits(output.head.candidate_logits[row])
             return self._context.best(output, row, self._vocabulary.rows)
         scores = self._scores(output, row)
         if self._context is not None and self._vocabulary is not None:

@@ -122,7 +122,7 @@ class StreamDecoder:
         window: Tokens to keep as context; the cost of a step grows with it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, window: int = 32) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, window: int = 8) -> None:
         self._tokenizer = tokenizer
         self._window = window
         self._ids: list[int] = []

@@ -50,7 +50,7 @@ int Guard(Work work) {
 
 using namespace flashhead;  // NOLINT: the file's own namespace, around C functions
 
-FLASHHEAD_EXPORT int flashhead_abi() { return 3; }
+FLASHHEAD_EXPORT int flashhead_abi() { return 4; }
 
 FLASHHEAD_EXPORT const char* flashhead_kernels() { return CurrentKernels()->name; }
 
@@ -144,35 +144,6 @@ FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scal
         ids[b * count + i] = there ? heaps[b][i].row : -1;
         products[b * count + i] = there ? heaps[b][i].product : -INFINITY;
         reaches[b * count + i] = there ? heaps[b][i].reach : -INFINITY;
-      }
-    }
-  });
-}
-
-// Products of single rows, [B, N] by number, in the precision they are stored in; minus infinity for numbers below 0.
-// 2 where a number is not below row_count.
-FLASHHEAD_EXPORT int flashhead_score_rows(const void* rows, int row_bits, int64_t row_count, int64_t width,
-                                          const int64_t* numbers, int64_t count, const float* states, int64_t batch,
-                                          float* out) {
-  for (int64_t i = 0; i < batch * count; ++i) {
-    if (numbers[i] >= row_count) return 2;
-  }
-  return Guard([&] {
-    States prepared;
-    prepared.Assign(states, batch, width, false);
-    for (int64_t b = 0; b < batch; ++b) {
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t number = numbers[b * count + i];
-        float* place = out + b * count + i;
-        if (number < 0) {
-          *place = -INFINITY;
-        } else if (row_bits == 16) {
-          CurrentKernels()->rows_f16(static_cast<const uint16_t*>(rows) + number * width, 1, width,
-                                     prepared.pointers() + b, 1, &place);
-        } else {
-          CurrentKernels()->rows_f32(static_cast<const float*>(rows) + number * width, 1, width,
-                                     prepared.pointers() + b, 1, &place);
-        }
       }
     }
   });

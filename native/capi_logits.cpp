@@ -55,8 +55,7 @@ FLASHHEAD_EXPORT int flashhead_candidates(const FlashheadTables* tables, const f
     head.centroid_scales = tables->centroid_scales;
     head.centroid_bias = tables->centroid_bias;
     head.selection_offset = tables->selection_offset;
-    head.row_type = static_cast<RowType>(tables->type);
-    head.rows = tables->rows;
+    head.rows = {static_cast<RowType>(tables->type), tables->rows, nullptr, tables->hidden_size};
     head.rows_by_token = true;
     head.token_order = tables->token_order;
     head.row_bias = tables->row_bias;

@@ -88,7 +88,7 @@ class Run {
     GroupByCluster();
     clock_.End(kSelectClusters);
     const int64_t cluster_bytes = head_.cluster_size * (low_bit_ ? blocks_ * 4 * head_.low_bits
-                                                                 : head_.row_bytes());
+                                                                 : head_.rows.row_bytes());
     groups_at_once_ = std::max<int64_t>(1, kTaskBytes / cluster_bytes);
     Parallel<&Run::ScoreClusters>(Ceiling(static_cast<int64_t>(scratch_.groups.size()), groups_at_once_));
     if (low_bit_) {
@@ -216,26 +216,19 @@ class Run {
   void Prefetch(int64_t row, int64_t count) {
     if (low_bit_) {
       const int64_t row_bytes = blocks_ * 4 * head_.low_bits;
-      PrefetchBytes(head_.low_codes + row * row_bytes, count * row_bytes);
-      PrefetchBytes(head_.low_scales + row * blocks_, count * blocks_ * 4);
+      StoredRows::PrefetchBytes(head_.low_codes + row * row_bytes, count * row_bytes);
+      StoredRows::PrefetchBytes(head_.low_scales + row * blocks_, count * blocks_ * 4);
     } else if (head_.rows_by_token) {
       for (int64_t r = row; r < row + count; ++r) {
-        if (head_.token_order[r] >= 0) PrefetchBytes(ExactRow(r), head_.row_bytes());
+        if (head_.token_order[r] >= 0) head_.rows.Prefetch(ExactRow(r), 1);
       }
     } else {
-      PrefetchBytes(ExactRow(row), count * head_.row_bytes());
+      head_.rows.Prefetch(row, count);
     }
   }
 
-  static void PrefetchBytes(const void* from, int64_t count) {
-    for (int64_t byte = 0; byte < count; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
-  }
-
   // The row of a slot that has a token, where slots have rows of their own or not.
-  const char* ExactRow(int64_t slot) const {
-    return static_cast<const char*>(head_.rows) + (head_.rows_by_token ? head_.token_order[slot] : slot) *
-                                                      head_.row_bytes();
-  }
+  int64_t ExactRow(int64_t slot) const { return head_.rows_by_token ? head_.token_order[slot] : slot; }
 
   void LowBitRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
     kernels_.rows_low_bit(head_.low_codes + row * blocks_ * 4 * head_.low_bits, head_.low_scales + row * blocks_,
@@ -243,23 +236,12 @@ class Run {
   }
 
   void ExactRows(int64_t row, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
-    if (!head_.rows_by_token) return ExactRun(ExactRow(row), count, states, state_count, out);
+    if (!head_.rows_by_token) return head_.rows.Score(kernels_, row, count, states, state_count, out);
     thread_local std::vector<float*> places;
     places.assign(out, out + state_count);
     for (int64_t r = row; r < row + count; ++r) {
-      if (head_.token_order[r] >= 0) ExactRun(ExactRow(r), 1, states, state_count, places.data());
+      if (head_.token_order[r] >= 0) head_.rows.Score(kernels_, ExactRow(r), 1, states, state_count, places.data());
       for (float*& place : places) ++place;
-    }
-  }
-
-  void ExactRun(const void* rows, int64_t count, const State* const* states, int64_t state_count, float* const* out) {
-    switch (head_.row_type) {
-      case RowType::kFloat32:
-        return kernels_.rows_f32(static_cast<const float*>(rows), count, head_.width, states, state_count, out);
-      case RowType::kFloat16:
-        return kernels_.rows_f16(static_cast<const uint16_t*>(rows), count, head_.width, states, state_count, out);
-      case RowType::kBFloat16:
-        return kernels_.rows_bf16(static_cast<const BFloat16*>(rows), count, head_.width, states, state_count, out);
     }
   }
 
@@ -306,7 +288,7 @@ class Run {
     const int64_t state = task / rescoring_tasks_, begin = task % rescoring_tasks_ * kRescoredAtOnce;
     const int64_t end = std::min(begin + kRescoredAtOnce, head_.rescored);
     for (int64_t i = begin; i < end; ++i) {  // all misses at once, not one after another
-      PrefetchBytes(ExactRow(RowOf(state, Rescored(state)[i])), head_.row_bytes());
+      head_.rows.Prefetch(ExactRow(RowOf(state, Rescored(state)[i])), 1);
     }
     for (int64_t i = begin; i < end; ++i) {
       const int64_t place = Rescored(state)[i], row = RowOf(state, place);

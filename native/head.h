@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stored_rows.h"
+
 namespace flashhead {
 
 // Runs task(argument, i) for i < count, on any threads, and returns when all are done.
@@ -15,8 +17,6 @@ class Pool {
   virtual ~Pool() = default;
   virtual void Run(size_t count, void (*task)(void*, size_t), void* argument) = 0;
 };
-
-enum class RowType { kFloat32, kFloat16, kBFloat16 };
 
 // Sizes and places; docs/bundle-format.md has what they mean. T = clusters + always opened.
 struct Head {
@@ -28,8 +28,7 @@ struct Head {
   const float* selection_offset = nullptr;  // [K]
   int64_t rank = 0;                        // r where there is a projection: centroids then have r columns, not `width`
   const float* projection = nullptr;       // [H, r] or null
-  RowType row_type = RowType::kFloat16;
-  const void* rows = nullptr;            // [T, C, H], or by token [V, H]
+  StoredRows rows;                       // by slot, T * C of them; or by token, V
   bool rows_by_token = false;            // not with low-bit rows
   const int32_t* token_order = nullptr;  // [T, C], -1 for none
   const float* row_bias = nullptr;       // [T, C] or null
@@ -41,7 +40,6 @@ struct Head {
 
   int64_t opened() const { return probes + always; }
   int64_t candidates() const { return opened() * cluster_size; }
-  int64_t row_bytes() const { return width * (row_type == RowType::kFloat32 ? 4 : 2); }
 };
 
 struct HeadOutputs {

@@ -8,7 +8,7 @@ namespace {
 
 enum Input : size_t {
   kHiddenStates, kCentroids, kCentroidScales, kCentroidBias, kSelectionOffset, kRows, kTokenOrder, kRowBias,
-  kLowCodes, kLowScales, kProjection, kInputs
+  kLowCodes, kLowScales, kProjection, kRowScales, kInputs
 };
 constexpr size_t kOutputs = 4;
 
@@ -37,7 +37,8 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   const Tensor hidden = Get(context, kHiddenStates), centroids = Get(context, kCentroids);
   const Tensor rows = Get(context, kRows), offset = Get(context, kSelectionOffset);
   Expect(hidden.type == kFloat && hidden.shape.size() == 2 && hidden.shape[1] > 0, "hidden_states is not [B, H] float");
-  Expect((rows.type == kFloat || rows.type == kHalf) && rows.shape.size() == 3, "rows are not [T, C, H]");
+  Expect((rows.type == kFloat || rows.type == kHalf || rows.type == kInt8) && rows.shape.size() == 3,
+         "rows are not [T, C, H]");
   Expect(offset.type == kFloat && offset.shape.size() == 1, "selection_offset is not [K] float");
   const int64_t batch = hidden.shape[0];
   Head head;
@@ -73,8 +74,13 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   head.centroid_bias = static_cast<const float*>(
       Checked(Get(context, kCentroidBias), {kFloat}, {head.clusters}, "centroid_bias does not fit"));
   head.selection_offset = static_cast<const float*>(offset.data);
-  head.rows = rows.data;
-  head.row_type = rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32;
+  head.rows = {rows.type == kInt8 ? RowType::kInt8 : rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32,
+               rows.data, nullptr, head.width};
+  if (rows.type == kInt8) {
+    Expect(head.width % kBlock == 0, "int8 rows are not of whole blocks");
+    head.rows.scales = static_cast<const uint16_t*>(
+        Checked(Get(context, kRowScales), {kHalf}, {total, size, head.width / kBlock}, "row_scales do not fit"));
+  }
   head.token_order = static_cast<const int32_t*>(
       Checked(Get(context, kTokenOrder), {kInt32}, {total, size}, "token_order does not fit"));
   const Tensor bias = Get(context, kRowBias), codes = Get(context, kLowCodes);
@@ -105,9 +111,10 @@ OrtCustomOp TwoStageHeadOp() {
   op.GetInputTypeCount = [](const OrtCustomOp*) { return static_cast<size_t>(kInputs); };
   op.GetInputType = [](const OrtCustomOp*, size_t index) {
     switch (index) {
-      case kCentroids: case kRows: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;  // codes or float; half or float
+      case kCentroids: case kRows: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;  // codes or float; or half
       case kTokenOrder: return kInt32;
       case kLowCodes: return kUint8;
+      case kRowScales: return kHalf;
       default: return kFloat;
     }
   };

@@ -42,6 +42,9 @@ struct Kernels {
                    int64_t state_count, float* const* out);
   void (*rows_bf16)(const BFloat16* rows, int64_t row_count, int64_t width, const State* const* states,
                     int64_t state_count, float* const* out);
+  // Rows are codes times the half-precision scale of their block of 32; scales [rows, width / 32]. Nothing is rounded.
+  void (*rows_i8)(const int8_t* codes, const uint16_t* scales, int64_t row_count, int64_t width,
+                  const State* const* states, int64_t state_count, float* const* out);
   // Codes [rows, blocks, 4 * bits bytes], scales [rows, blocks].
   void (*rows_low_bit)(const uint8_t* codes, const float* scales, int bits, int64_t row_count, int64_t blocks,
                        const State* const* states, int64_t state_count, float* const* out);

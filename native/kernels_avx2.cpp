@@ -55,10 +55,14 @@ struct Simd {
     return _mm256_set_m128(kBlocks == 1 ? low : _mm_broadcast_ss(scales + kBlocks - 1), low);
   }
   static Floats Broadcast(float value) { return _mm256_set1_ps(value); }
+  static Floats BroadcastHalf(uint16_t value) { return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(value))); }
   static void Store(float* to, Floats a) { _mm256_storeu_ps(to, a); }
   static Floats LoadFloats(const float* from) { return _mm256_loadu_ps(from); }
   static Floats LoadFloats(const uint16_t* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  static Floats LoadFloats(const int8_t* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
   }
   static Floats LoadFloats(const BFloat16* from) {
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));

@@ -51,10 +51,16 @@ struct Simd {
     return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(loaded));
   }
   static Floats Broadcast(float value) { return _mm512_set1_ps(value); }
+  static Floats BroadcastHalf(uint16_t value) {
+    return _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<int16_t>(value)));
+  }
   static void Store(float* to, Floats a) { _mm512_storeu_ps(to, a); }
   static Floats LoadFloats(const float* from) { return _mm512_loadu_ps(from); }
   static Floats LoadFloats(const uint16_t* from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  static Floats LoadFloats(const int8_t* from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
   }
   static Floats LoadFloats(const BFloat16* from) {
     const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

@@ -12,6 +12,7 @@ namespace flashhead {
 constexpr int64_t kMaxStates = 64;
 
 inline float ElementToFloat(float value) { return value; }
+inline float ElementToFloat(int8_t value) { return value; }
 inline float ElementToFloat(uint16_t half) { return HalfToFloat(half); }
 inline float ElementToFloat(BFloat16 half) {
   const uint32_t bits = static_cast<uint32_t>(half.bits) << 16;

@@ -5,8 +5,8 @@
 //   ToFloats, Zero, MultiplyAdd(a, b, c) = a * b + c, Sum
 //   Scales<blocks>(const float*)                                   a scale for every lane of its block
 //   AtLeast(floats, limit)                                         a bit for every lane
-//   kFloats, LoadFloats(const float*), LoadFloats(const uint16_t*), LoadFloats(const BFloat16*)
-//   Broadcast(float), Store(float*, floats)
+//   kFloats, LoadFloats of const float*, uint16_t* (half precision), BFloat16* or int8_t*
+//   Broadcast(float), BroadcastHalf(uint16_t), Store(float*, floats)
 
 template <int kBits, int kStates>
 void LowBitTile(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
@@ -73,6 +73,31 @@ void ExactTile(const Element* rows, int64_t row_count, int64_t width, const Stat
   }
 }
 
+// One sum a lane over all blocks: what a block adds is scaled before it joins.
+template <int kStates>
+void Int8Tile(const int8_t* codes, const uint16_t* scales, int64_t row_count, int64_t width,
+              const State* const* states, float* const* out) {
+  constexpr int64_t kStep = Simd::kFloats;
+  const int64_t blocks = width / kBlock;
+  for (int64_t r = 0; r < row_count; ++r, scales += blocks) {
+    Simd::Floats sums[kStates];
+    for (auto& sum : sums) sum = Simd::Zero();
+    for (int64_t b = 0; b < blocks; ++b, codes += kBlock) {
+      Simd::Floats products[kStates];
+      for (auto& product : products) product = Simd::Zero();
+      for (int64_t i = 0; i < kBlock; i += kStep) {
+        const auto row = Simd::LoadFloats(codes + i);
+        for (int s = 0; s < kStates; ++s) {
+          products[s] = Simd::MultiplyAdd(row, Simd::LoadFloats(states[s]->values + b * kBlock + i), products[s]);
+        }
+      }
+      const auto scale = Simd::BroadcastHalf(scales[b]);
+      for (int s = 0; s < kStates; ++s) sums[s] = Simd::MultiplyAdd(products[s], scale, sums[s]);
+    }
+    for (int s = 0; s < kStates; ++s) out[s][r] = Simd::Sum(sums[s]);
+  }
+}
+
 // Four states share a row in registers; more take the row again from the nearest cache.
 #define FLASHHEAD_TILES(call)                                                 \
   for (; state_count > 0; states += 4, out += 4, state_count -= 4) {          \
@@ -119,6 +144,11 @@ template <class Element>
 void ExactRows(const Element* rows, int64_t row_count, int64_t width, const State* const* states, int64_t state_count,
                float* const* out) {
   FLASHHEAD_TILES((ExactTile<kStates>(rows, row_count, width, states, out)))
+}
+
+void Int8Rows(const int8_t* codes, const uint16_t* scales, int64_t row_count, int64_t width, const State* const* states,
+              int64_t state_count, float* const* out) {
+  FLASHHEAD_TILES((Int8Tile<kStates>(codes, scales, row_count, width, states, out)))
 }
 
 void Columns(const float* columns, int64_t stride, int64_t width, int64_t row_count, const float* values,
@@ -252,6 +282,6 @@ void WeightedRows(const float* rows, int64_t row_count, int64_t width, const flo
   FLASHHEAD_TILES((WeightedTile<kStates>(rows, row_count, width, states, out)))
 }
 
-const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, LowBitRows, Columns,
-                        Greatest, AtLeast, Activate, Exponentials, WeightedRows,
+const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, Int8Rows, LowBitRows,
+                        Columns, Greatest, AtLeast, Activate, Exponentials, WeightedRows,
                         RoundStates, ProductRows, Rows::kRows};

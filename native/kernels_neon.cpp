@@ -58,6 +58,10 @@ struct Simd {
     return bits;
   }
   static Floats Broadcast(float value) { return {{vdupq_n_f32(value), vdupq_n_f32(value)}}; }
+  static Floats BroadcastHalf(uint16_t value) {
+    const float32x4_t wide = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(value)));
+    return {{wide, wide}};
+  }
   static void Store(float* to, Floats a) {
     vst1q_f32(to, a.half[0]);
     vst1q_f32(to + 4, a.half[1]);
@@ -71,6 +75,10 @@ struct Simd {
   static Floats LoadFloats(const uint16_t* from) {
     const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(from));
     return {{vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)}};
+  }
+  static Floats LoadFloats(const int8_t* from) {
+    const int16x8_t wide = vmovl_s8(vld1_s8(from));
+    return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), vcvtq_f32_s32(vmovl_high_s16(wide))}};
   }
   static Floats LoadFloats(const BFloat16* from) {
     const uint16x8_t halves = vld1q_u16(reinterpret_cast<const uint16_t*>(from));

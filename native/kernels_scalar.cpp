@@ -78,6 +78,7 @@ struct Simd {
     for (float& lane : floats.lane) lane = value;
     return floats;
   }
+  static Floats BroadcastHalf(uint16_t value) { return Broadcast(HalfToFloat(value)); }
   static void Store(float* to, Floats a) { memcpy(to, a.lane, sizeof a.lane); }
   static float Sum(Floats a) {
     for (int half = kLanes / 2; half; half /= 2) {

@@ -4,15 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_heads import dense_logits, random_head, random_index, random_states, table_rows
+from tiny_heads import dense_logits, random_head, random_index, random_states, table_bias, table_rows
 
+from flashhead_edge import native
 from flashhead_edge.context_candidates import ContextCandidates
+from flashhead_edge.errors import BundleError
 from flashhead_edge.exact_rows import ExactRows
 from flashhead_edge.index.distribution import VocabularyDistribution
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.reference import ReferenceHead
 from flashhead_edge.token_scores import TokenScores, WholeVocabulary
 
+needs_native = pytest.mark.skipif(not native.is_available(), reason="the native library was not compiled")
 HEAD = random_head(80, 16)
 INDEX = random_index(HEAD, 4)
 ROWS = table_rows(HEAD, INDEX)
@@ -84,3 +87,32 @@ def test_ties_go_to_the_lowest_id():
     assert context.best(step([6, 7]), 0, rows) == 6
     assert context.best(step([2, 3]), 0, rows) == 2
     assert context.best(step([4, 5]), 0, rows) == 2
+
+
+@needs_native
+def test_the_native_library_chooses_as_python_does(monkeypatch):
+    head = random_head(700, 24, seed=3, bias=True, logit_scale=0.5, logit_softcap=4.0)
+    index = random_index(head, 9, always=(3, 5))
+    table, states = table_rows(head, index), random_states(80, 24, seed=4)
+    facts = {"row_bias": table_bias(head, index), "logit_scale": 0.5, "logit_softcap": 4.0}
+    output = StepOutput(ReferenceHead(index, table, 3, **facts).run(states), states)
+    tokens, memories = [], []
+    for switch in ("1", "0"):
+        monkeypatch.setenv(native.SWITCH, switch)
+        rows, context = ExactRows(index, table, **facts), ContextCandidates(16)
+        assert (rows.scorer is None) == (switch == "0")
+        tokens.append([context.best(output, row, rows) for row in range(80)])
+        memories.append(context.ids)
+    assert tokens[0] == tokens[1]
+    assert tokens[0] != output.head.token_ids.tolist()
+    np.testing.assert_array_equal(*memories)
+
+
+@pytest.mark.parametrize("switch", ["0", pytest.param("1", marks=needs_native)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused(monkeypatch, switch, value):
+    monkeypatch.setenv(native.SWITCH, switch)
+    output = StepOutput(ReferenceHead(INDEX, ROWS, 2).run(STATES), STATES)
+    output.head.candidate_logits[0, 2] = value
+    with pytest.raises(BundleError, match="not finite"):
+        ContextCandidates(4).best(output, 0, ExactRows(INDEX, ROWS))

@@ -1,4 +1,4 @@
-"""Products of single rows, by the native library."""
+"""Products of single rows, and the greedy choice among them, by the native library."""
 
 from __future__ import annotations
 
@@ -11,9 +11,29 @@ import numpy.typing as npt
 
 from flashhead_edge import native
 from flashhead_edge.errors import OptionError
+from flashhead_edge.row_table import RowTable
 
 _Float32 = npt.NDArray[np.float32]
-_NO_SUCH_ROW = 2
+_Int64 = npt.NDArray[np.int64]
+_NO_MEMORY, _NO_SUCH_ROW, _NOT_FINITE = 1, 2, 3
+_TYPES = {"float32": 0, "float16": 1, "int8": 3}
+
+
+class _Rows(ctypes.Structure):
+    """``FlashheadRows`` of native/capi_rows.cpp."""
+
+    _fields_ = (
+        ("rows", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("type", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("cluster_size", ctypes.c_int64),
+        ("bias", ctypes.c_void_p),
+        ("slot_of_token", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+    )
 
 
 class RowScorer:
@@ -23,22 +43,50 @@ class RowScorer:
     it does as little as it can.
 
     Args:
-        rows: [N, H] float16 or float32, contiguous; memory-mapped or not.
+        table: The rows.
+        slot_of_token: Row of every token, [V] int32; only :meth:`best_token` needs it.
+        bias: Of every row, [T, C] float32, or None.
+        logit_scale: Factor on the logits.
+        logit_softcap: Soft-cap of the logits, or None.
 
     Raises:
-        OptionError: The shape or type cannot be read.
+        OptionError: The table is not contiguous.
         RuntimeUnavailableError: The native library cannot be used.
     """
 
-    def __init__(self, rows: npt.NDArray[np.generic]) -> None:
-        if rows.ndim != 2 or rows.dtype not in (np.float16, np.float32) or not rows.flags.c_contiguous:
-            raise OptionError("The rows cannot be scored.", found=f"{rows.dtype} of shape {list(rows.shape)}")
-        self._function = _declare(native.library())
-        self._rows = rows  # whose memory is read
-        self._table = (_address(rows), rows.dtype.itemsize * 8, *rows.shape)
+    def __init__(
+        self,
+        table: RowTable,
+        *,
+        slot_of_token: npt.NDArray[np.int32] | None = None,
+        bias: _Float32 | None = None,
+        logit_scale: float = 1.0,
+        logit_softcap: float | None = None,
+    ) -> None:
+        self._score, self._choose = _declare(native.library())
+        rows, scales = table.flat()
+        arrays = (rows, scales, bias, slot_of_token)
+        if not all(array is None or array.flags.c_contiguous for array in arrays):
+            raise OptionError("The rows cannot be scored.", expected="contiguous tables")
+        self._arrays = arrays  # whose memory is read
+        self._count, self._width = rows.shape
+        self._table = ctypes.byref(
+            _Rows(
+                _address(rows),
+                None if scales is None else _address(scales),
+                _TYPES[rows.dtype.name],
+                self._count,
+                self._width,
+                table.shape[1],
+                None if bias is None else _address(bias),
+                None if slot_of_token is None else _address(slot_of_token),
+                logit_scale,
+                logit_softcap or 0.0,
+            )
+        )
 
     def __call__(self, numbers: npt.NDArray[np.integer], states: _Float32) -> _Float32:
-        """Score.
+        """Products, without bias, scale and soft-cap.
 
         Args:
             numbers: Rows to score for each state, [B, n]; -1 for none.
@@ -52,31 +100,68 @@ class RowScorer:
             OptionError: Shapes do not fit, or a number is not that of a row.
         """
         batch, count = numbers.shape
-        if states.shape != (batch, self._table[3]):
+        if states.shape != (batch, self._width):
             raise OptionError(
                 "The states do not fit the rows.",
                 found=f"states {list(states.shape)} and numbers {list(numbers.shape)}",
-                expected=f"[B, {self._table[3]}] and [B, n]",
+                expected=f"[B, {self._width}] and [B, n]",
             )
         out = np.empty((batch, count), np.float32)
         numbers, states = np.ascontiguousarray(numbers, np.int64), np.ascontiguousarray(states, np.float32)
-        status = self._function(*self._table, _address(numbers), count, _address(states), batch, _address(out))
+        status = self._score(self._table, _address(numbers), count, _address(states), batch, _address(out))
         if status == _NO_SUCH_ROW:
             raise OptionError(
-                "The numbers of rows are out of range.", found=numbers.max(), expected=f"below {len(self._rows)}"
+                "The numbers of rows are out of range.", found=numbers.max(), expected=f"below {self._count}"
             )
         if status:
             raise MemoryError
         return out
 
+    def best_token(
+        self, state: _Float32, ids: _Int64, logits: _Float32, token: int, remembered: _Int64, kept: _Int64
+    ) -> int | None:
+        """The greedy token among a head's candidates and some other tokens, whose rows are scored.
+
+        Args:
+            state: What the head saw, [H] float32.
+            ids: Candidates, whole clusters of C, -1 for padding, [M] int64.
+            logits: Their logits, [M] float32.
+            token: The greedy one of them.
+            remembered: Other tokens, -1 for none, any shape, contiguous int64.
+            kept: Where the likeliest tokens of both go, likeliest first, -1 where there are fewer, [n] contiguous
+                int64.
+
+        Returns:
+            The token, ties to the lowest id; None where the logits are not finite.
+        """
+        state, logits = np.ascontiguousarray(state, np.float32), np.ascontiguousarray(logits, np.float32)
+        ids, best = np.ascontiguousarray(ids, np.int64), ctypes.c_int64()
+        status = self._choose(
+            self._table,
+            _address(state),
+            _address(ids),
+            _address(logits),
+            len(ids),
+            token,
+            _address(remembered),
+            remembered.size,
+            len(kept),
+            _address(kept),
+            ctypes.byref(best),
+        )
+        if status == _NO_MEMORY:
+            raise MemoryError
+        return None if status == _NOT_FINITE else best.value
+
 
 @lru_cache(maxsize=1)
-def _declare(library: ctypes.CDLL) -> Any:
-    """The C function in native/capi.cpp, its types stated once."""
+def _declare(library: ctypes.CDLL) -> tuple[Any, Any]:
+    """The C functions in native/capi_rows.cpp, their types stated once."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    function = library.flashhead_score_rows
-    function.argtypes = [pointer, ctypes.c_int, integer, integer, pointer, integer, pointer, integer, pointer]
-    return function
+    score, choose = library.flashhead_score_rows, library.flashhead_best_token
+    score.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
+    choose.argtypes = [*(pointer,) * 4, integer, integer, pointer, integer, integer, pointer, pointer]
+    return score, choose
 
 
 def _address(array: npt.NDArray[Any]) -> int:
