@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge import layout
-from flashhead_edge.errors import BundleError
+from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.manifest import FileRecord, GraphRecord, Manifest, TensorRecord
 from flashhead_edge.row_table import RowTable
@@ -109,11 +109,16 @@ class Bundle:
         """Map the vocabulary rows of the head.
 
         Raises:
-            BundleError: The bundle does not name what its rows need.
+            BundleError: The bundle does not name what its rows need, or their types or shapes do not go together.
         """
         rows = self.table(layout.ROWS)
         scales = self.table(layout.ROW_SCALES) if rows.dtype == np.int8 else None
-        return RowTable(rows, None if scales is None else scales.view(np.float16))
+        try:
+            return RowTable(rows, None if scales is None else scales.view(np.float16))
+        except OptionError as error:
+            raise BundleError(
+                f"{layout.MANIFEST} does not describe the rows of a head.", found=error.found, expected=error.expected
+            ) from error
 
     def index(self) -> HeadIndex:
         """Read the index.
@@ -183,7 +188,7 @@ def _check_listed(manifest: Manifest, name: str) -> None:
 
 def _check_table(manifest: Manifest, name: str, table: TensorRecord) -> None:
     _check_listed(manifest, table.file)
-    known = table.dtype in ("float16", "float32", "int32", "uint8") and all(size > 0 for size in table.shape)
+    known = table.dtype in ("float16", "float32", "int32", "int8", "uint8") and all(size > 0 for size in table.shape)
     if not known or table.length != prod(table.shape) * np.dtype(table.dtype).itemsize:
         raise BundleError(f"{layout.MANIFEST}: the bytes of {name} do not fill its shape.", found=table)
     if table.offset < 0 or table.offset + table.length > manifest.files[table.file].bytes:

@@ -78,7 +78,7 @@ class ExactHead:
         if record is None or record.shape[-1] != BLOCK_SIZE or bundle.manifest.logit_scale <= 0:
             # No low-bit rows, or four bits, which prove next to nothing, or an order turned around.
             return cls(rows)
-        table = bundle.table(layout.ROWS)
+        table = bundle.rows().floats()
         stored = table.reshape(-1, table.shape[2])
         codes, scales = bundle.table(layout.LOW_BIT_CODES), bundle.table(layout.LOW_BIT_SCALES)
         quantized = QuantizedRows(

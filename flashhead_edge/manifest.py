@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 
 from flashhead_edge.errors import BundleError
-from flashhead_edge.layout import MANIFEST, SCHEMA_VERSION
+from flashhead_edge.layout import MANIFEST, ROW_SCALES, ROWS, SCHEMA_VERSION
 from flashhead_edge.typed_json import JsonDocument
 
 _DOCUMENT = JsonDocument(MANIFEST, SCHEMA_VERSION, BundleError, "export the model again")
@@ -143,7 +143,8 @@ class Manifest:
     """Everything that ``flashhead.json`` says.
 
     ``tables`` names the tensors that readers map without an ONNX parser: ``head.rows`` [T, C, H],
-    ``head.slot_of_token`` [V] and, where the head has them, ``head.row_bias`` [T, C].
+    ``head.slot_of_token`` [V] and, where the head has them, ``head.row_scales`` [T, C, H / 32] and ``head.row_bias``
+    [T, C].
     """
 
     created_by: str
@@ -164,6 +165,13 @@ class Manifest:
     body: BodyRecord | None
     files: dict[str, FileRecord]
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a stored row, its scales included."""
+        rows, scales = self.tables[ROWS], self.tables.get(ROW_SCALES)
+        slots = rows.shape[0] * rows.shape[1]
+        return (rows.length + (0 if scales is None else scales.length)) // slots
 
     def to_json(self) -> str:
         """The text of ``flashhead.json``."""

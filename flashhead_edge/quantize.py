@@ -45,6 +45,34 @@ class QuantizedRows:
         return np.ascontiguousarray(values.reshape(len(codes), -1)[:, : self.width])
 
 
+def stored_int8(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]] | None:
+    """Codes and scales of rows that are nothing else: what files of GGUF's type Q8_0 hold.
+
+    A block of 32 numbers is its greatest magnitude divided by 127, times whole numbers; llama.cpp rounds so in
+    ``quantize_row_q8_0`` (https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c).
+
+    Args:
+        rows: [N, H] float32.
+
+    Returns:
+        Codes [N, H] int8 and scales [N, H / 32] float16, whose products are exactly the rows; None for other rows.
+    """
+    count, width = rows.shape
+    if width % BLOCK_SIZE:
+        return None
+    blocks = rows.reshape(count, width // BLOCK_SIZE, BLOCK_SIZE)
+    exact = np.abs(blocks).max(axis=2) / np.float32(127)
+    with np.errstate(over="ignore"):
+        scales = exact.astype(np.float16)
+    if not np.array_equal(scales.astype(np.float32), exact):
+        return None
+    wide = exact[..., None]
+    codes = np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)).astype(np.int8)
+    if not np.array_equal(codes * wide, blocks):
+        return None
+    return codes.reshape(count, width), scales
+
+
 def quantize_rows(rows: npt.NDArray[np.float32], bits: int, *, chunk: int = 16384) -> QuantizedRows:
     """Round rows to the nearest codes, block by block.
 

@@ -76,6 +76,23 @@ class RowTable:
         rows, scales = self.flat()
         return _widened(rows[which], None if scales is None else scales[which])
 
+    def first(self, count: int) -> RowTable:
+        """The first clusters; views, no copies."""
+        return RowTable(self.rows[:count], None if self.scales is None else self.scales[:count])
+
+    def joined(self, count: int) -> RowTable:
+        """Every ``count`` neighbours one cluster; views, no copies.
+
+        Args:
+            count: A divisor of T.
+        """
+        clusters, size, _ = self.shape
+
+        def join(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return array.reshape(clusters // count, size * count, array.shape[2])
+
+        return RowTable(join(self.rows), None if self.scales is None else join(self.scales))
+
     def flat(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16] | None]:
         """Rows and scales by slot, [T * C, H] and [T * C, H / 32]: views, no copies."""
         # Views of plain arrays: every slice of a memmap takes longer.

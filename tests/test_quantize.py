@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
-from flashhead_edge.quantize import BLOCK_SIZE, QuantizedRows, quantize_rows
+from flashhead_edge.quantize import BLOCK_SIZE, QuantizedRows, quantize_rows, stored_int8
 
 BITS = (4, 8)
 
@@ -181,3 +181,39 @@ def test_int8_is_finer_than_int4() -> None:
     rows = normal(64, 256)
     coarse, fine = (np.abs(quantize_rows(rows, bits).dequantize() - rows).mean() for bits in BITS)
     assert fine < coarse / 12
+
+
+def test_rows_of_q8_0_are_recognized_and_kept_exactly() -> None:
+    gguf = pytest.importorskip("gguf")
+    rows = normal(200, 96) * 0.02
+    rows[3, 32:64] = 0
+    rows[4] *= 1e-3  # scales of half precision become subnormal
+    kind = gguf.GGMLQuantizationType.Q8_0
+    packed = gguf.quants.quantize(rows, kind)
+    stored_rows = gguf.quants.dequantize(packed, kind)
+    stored = stored_int8(stored_rows)
+    assert stored is not None
+    codes, scales = stored
+    blocks = packed.reshape(200, 3, 34)
+    np.testing.assert_array_equal(scales.view(np.uint8).reshape(200, 3, 2), blocks[..., :2])
+    np.testing.assert_array_equal(codes.reshape(200, 3, 32), blocks[..., 2:].view(np.int8))
+    np.testing.assert_array_equal(
+        codes.reshape(200, 3, 32) * scales[..., None].astype(np.float32), stored_rows.reshape(200, 3, 32)
+    )
+
+
+@pytest.mark.parametrize("change", ["other rows", "one number", "a scale that half precision lacks", "a broken width"])
+def test_other_rows_are_not_taken_for_q8_0(change: str) -> None:
+    codes = np.random.default_rng(0).integers(-127, 128, (50, 64)).astype(np.float32)
+    codes[:, ::32] = 127
+    rows = codes * np.float32(2**-9)
+    assert stored_int8(rows) is not None
+    if change == "other rows":
+        rows = normal(50, 64)
+    elif change == "one number":
+        rows[49, 63] = np.nextafter(rows[49, 63], np.float32(1))
+    elif change == "a scale that half precision lacks":
+        rows = codes * np.float32(0.1)
+    else:
+        rows = rows[:, :63]
+    assert stored_int8(rows) is None

@@ -25,7 +25,7 @@ from flashhead_edge.manifest import (
     SourceRecord,
     TensorRecord,
 )
-from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.quantize import quantize_rows, stored_int8
 
 BITS = {"int4": 4, "int8": 8}
 
@@ -35,6 +35,17 @@ def random_head(vocab: int, width: int, *, seed: int = 0, bias: bool = False, **
     random = np.random.default_rng(seed)
     rows = (random.normal(size=(vocab, width)) * width**-0.5).astype(np.float32)
     return LmHead(rows, random.normal(size=vocab).astype(np.float32) if bias else None, **options)
+
+
+def int8_head(vocab: int, width: int, *, seed: int = 0, **options: Any) -> LmHead:
+    """The same with rows that int8 codes and half-precision scales of blocks of 32 hold exactly; some blocks are 0."""
+    head = random_head(vocab, width, seed=seed, **options)
+    blocks = head.rows.reshape(vocab, -1, 32)
+    scales = (np.abs(blocks).max(axis=2, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+    codes = np.rint(blocks / scales).clip(-127, 127)
+    np.put_along_axis(codes, np.abs(codes).argmax(axis=2)[..., None], 127, axis=2)
+    codes[::7, 0] = 0
+    return replace(head, rows=(codes * scales).reshape(vocab, width))
 
 
 def random_states(count: int, width: int, *, seed: int = 1) -> np.ndarray:
@@ -101,7 +112,14 @@ def write_tables(
         def optional(name: str, array: np.ndarray | None) -> TensorRef | None:
             return None if array is None else data.append(name, array)
 
-        table = data.append(layout.ROWS, table_rows(head, index, rows))
+        row_scales = None
+        if rows == "int8":
+            stored = stored_int8(head.rows)
+            assert stored is not None
+            codes, of_blocks = (part[index.token_order.clip(min=0)] for part in stored)
+            table, row_scales = data.append(layout.ROWS, codes), data.append(layout.ROW_SCALES, of_blocks)
+        else:
+            table = data.append(layout.ROWS, table_rows(head, index, rows))
         scales = None
         if centroids == "fp32":
             rows_of_clusters = data.append("head.centroids", np.ascontiguousarray(index.narrow_centroids.T))
@@ -123,6 +141,7 @@ def write_tables(
             logit_scale=head.logit_scale,
             logit_softcap=head.logit_softcap,
             projection=optional("head.projection", index.projection),
+            row_scales=row_scales,
         )
 
 
@@ -143,7 +162,7 @@ def head_bundle(
         graphs[name] = GraphRecord(file, *names)
     records = {
         ref.name: TensorRecord(ref.location, ref.dtype, list(ref.shape), ref.offset, ref.length)
-        for ref in (tables.rows, tables.row_bias)
+        for ref in (tables.rows, tables.row_bias, tables.row_scales)
         if ref is not None
     }
     slots = index.num_always_clusters * index.cluster_size
@@ -155,7 +174,7 @@ def head_bundle(
         rows_scored=index.rows_scored(num_probes),
         reduction=index.reduction(num_probes),
         centroid_precision=centroids,
-        cluster_precision={"float32": "fp32", "float16": "fp16"}[rows],
+        cluster_precision={"float32": "fp32", "float16": "fp16", "int8": "int8"}[rows],
         clustering_seconds=0.5,
         calibration=CalibrationRecord("builtin", 100, 0),
         quality=QualityRecord(10, 0.99, None),

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--cluster-precision",
-    default="fp16",
+    default="auto",
     show_default=True,
-    metavar="fp16|fp32|int8|fp8",
-    help="int8 and fp8 for TensorRT only.",
+    metavar="auto|fp16|fp32|int8|fp8",
+    help="auto: int8 where the source's rows are, as in a .gguf file, else fp16. int8 and fp8 for TensorRT only.",
 )
 @click.option("--low-bit-rows", metavar="int8|int4", help="Rows that the native library scores first.")
 @click.option(

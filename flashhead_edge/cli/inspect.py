@@ -90,7 +90,7 @@ def head_bytes_per_step(manifest: Manifest) -> int:
     """Bytes of weights that the two-stage head reads in a step: all centroids, and the rows of the opened clusters."""
     index, width = manifest.index, manifest.hidden_size
     candidates = index.num_probes * index.cluster_size + index.always_scored
-    row_bytes = _row_bytes(width, index.cluster_precision) + (4 if manifest.has_bias else 0)
+    row_bytes = manifest.row_bytes + (4 if manifest.has_bias else 0)
     return index.num_clusters * _row_bytes(width, index.centroid_precision) + candidates * row_bytes
 
 

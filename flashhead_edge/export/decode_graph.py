@@ -30,6 +30,7 @@ from flashhead_edge.export.graph_files import check_graph, load_graph, save_grap
 from flashhead_edge.export.native_attention import use_native_attention
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.tensor_ref import TensorRef
+from flashhead_edge.quantize import BLOCK_SIZE
 
 if TYPE_CHECKING:
     import onnx
@@ -46,11 +47,13 @@ class EmbeddingTable:
         table: ``head.rows`` [T, C, H] of a tied model, or ``embedding.rows`` [V, H].
         slot_of_token: Place of every token in a table of clusters, [V] int32; None if the table is by token.
         scale: Factor on the embedding: sqrt(H) for Gemma, Granite's ``embedding_multiplier``.
+        row_scales: Of a table of int8 codes: ``head.row_scales`` [T, C, H / 32].
     """
 
     table: TensorRef
     slot_of_token: TensorRef | None = None
     scale: float = 1.0
+    row_scales: TensorRef | None = None
 
 
 def write_decode_graph(
@@ -89,7 +92,8 @@ def write_decode_graph(
         graph.node.extend(nodes)
     _check_names(graph)
 
-    shared = [ref.to_proto() for ref in (embedding.table, embedding.slot_of_token) if ref is not None]
+    refs = (embedding.table, embedding.slot_of_token, embedding.row_scales)
+    shared = [ref.to_proto() for ref in refs if ref is not None]
     _add_initializers(graph, [*head.graph.initializer, *shared, *_constants(embedding)])
     graph.value_info.extend([hidden, *head.graph.value_info])
     _set_inputs_and_outputs(graph, head.graph)
@@ -124,6 +128,13 @@ def _embedding_nodes(embedding: EmbeddingTable) -> list[onnx.NodeProto]:
         value = _add(nodes, "GatherND", [table, indices], "/embedding/rows/GatherND")
     if embedding.table.dtype != "float32":
         value = _add(nodes, "Cast", [value], "/embedding/rows/Cast", to=_FLOAT)
+    if embedding.row_scales is not None:
+        scales = _add(nodes, "GatherND", [embedding.row_scales.name, indices], "/embedding/scales/GatherND")
+        scales = _add(nodes, "Cast", [scales], "/embedding/scales/Cast", to=_FLOAT)
+        scales = _add(nodes, "Unsqueeze", [scales, "/embedding/last_axis"], "/embedding/scales/Unsqueeze")
+        value = _add(nodes, "Reshape", [value, "/embedding/blocks"], "/embedding/blocks/Reshape")
+        value = _add(nodes, "Mul", [value, scales], "/embedding/rows/Mul")
+        value = _add(nodes, "Reshape", [value, "/embedding/width"], "/embedding/rows/Reshape")
     if embedding.scale != 1.0:
         value = _add(nodes, "Mul", [value, "/embedding/scale"], "/embedding/scale/Mul")
     nodes[-1].output[0] = "inputs_embeds"
@@ -146,6 +157,9 @@ def _constants(embedding: EmbeddingTable) -> list[onnx.TensorProto]:
     if embedding.slot_of_token is not None:
         values["/embedding/last_axis"] = np.array([-1], np.int64)
         values["/embedding/cluster_size"] = np.array(embedding.table.shape[1], np.int64)
+    if embedding.row_scales is not None:
+        values["/embedding/blocks"] = np.array([0, 0, -1, BLOCK_SIZE], np.int64)
+        values["/embedding/width"] = np.array([0, 0, -1], np.int64)
     if embedding.scale != 1.0:
         values["/embedding/scale"] = np.array(embedding.scale, np.float32)
     return [numpy_helper.from_array(value, name) for name, value in values.items()]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge import layout
 from flashhead_edge.errors import OptionError
 
 if TYPE_CHECKING:
@@ -128,10 +127,10 @@ def _check_weight(
 def _check_rows(rows: npt.NDArray[np.floating], bundle: Bundle) -> None:
     """Both heads must be of one model: [V, H] against the bundle's table, up to rounding."""
     index = bundle.index()
-    table = bundle.table(layout.ROWS).reshape(-1, index.hidden_size)
+    table = bundle.rows()
     different = 0
     for start in range(0, len(rows), _AT_ONCE):
-        ours = table[index.slot_of_token[start : start + _AT_ONCE]].astype(np.float32)
+        ours = table.slots(index.slot_of_token[start : start + _AT_ONCE])
         theirs = rows[start : start + _AT_ONCE].astype(np.float32)
         limit = np.abs(ours).max(axis=1) * _TOLERANCE
         different += int((~(np.abs(ours - theirs).max(axis=1) <= limit)).sum())

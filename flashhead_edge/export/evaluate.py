@@ -119,10 +119,10 @@ def dense_head(bundle: Bundle, index: HeadIndex | None = None) -> LmHead:
     """
     manifest = bundle.manifest
     slots = (bundle.index() if index is None else index).slot_of_token
-    table = bundle.table(layout.ROWS).reshape(-1, manifest.hidden_size)
+    table = bundle.rows()
     rows = np.empty((manifest.vocab_size, manifest.hidden_size), dtype=np.float32)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        rows[start : start + _ROWS_AT_ONCE] = table[slots[start : start + _ROWS_AT_ONCE]]
+        rows[start : start + _ROWS_AT_ONCE] = table.slots(slots[start : start + _ROWS_AT_ONCE])
     bias = bundle.table(layout.ROW_BIAS).astype(np.float32).ravel()[slots] if manifest.has_bias else None
     return LmHead(rows, bias, manifest.logit_scale, manifest.logit_softcap, manifest.tied)
 
@@ -139,8 +139,8 @@ def _head_of(source: ModelSource, bundle: Bundle, index: HeadIndex) -> LmHead:
             expected=f"{manifest.source.name}, {expected}",
         )
     some = np.linspace(0, head.vocab_size - 1, _ROWS_COMPARED).astype(np.int64)
-    table = bundle.table(layout.ROWS).reshape(-1, manifest.hidden_size)
-    same = np.isclose(table[index.slot_of_token[some]], head.rows[some], rtol=1e-2, atol=1e-4).all(axis=1)
+    table = bundle.rows()
+    same = np.isclose(table.slots(index.slot_of_token[some]), head.rows[some], rtol=1e-2, atol=1e-4).all(axis=1)
     if not same.all():
         raise OptionError(
             f"{source.name} is not the model that the bundle was exported from.",

@@ -23,7 +23,7 @@ from flashhead_edge.export.head_tables import WrittenHead, write_embedding_data,
 from flashhead_edge.export.heads import embedding_scale, read_embedding, read_head
 from flashhead_edge.export.manifest_writer import ManifestWriter
 from flashhead_edge.export.models import load_model, model_folder
-from flashhead_edge.export.native_graph import native_head_graph
+from flashhead_edge.export.native_graph import native_dense_graph, native_head_graph
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.plan import ExportPlan, plan_export
 from flashhead_edge.export.sources import ModelSource, resolve_source
@@ -201,20 +201,23 @@ class _Export:
         """Join body and head, two-stage and dense, over the same tables."""
         scale = embedding_scale(self._source)
         if self._head.tied:
-            embedding = EmbeddingTable(written.tables.rows, written.slot_of_token, scale)
+            tables = written.tables
+            embedding = EmbeddingTable(tables.rows, written.slot_of_token, scale, tables.row_scales)
         else:
             table = write_embedding_data(self._folder, read_embedding(self._source), self._options.portable_clusters)
             embedding = EmbeddingTable(table, None, scale)
-        dense = self._folder / "dense-head.onnx"
+        dense, native_dense = (self._folder / f"dense-head{suffix}" for suffix in (".onnx", layout.NATIVE_SUFFIX))
         save_graph(dense_graph(written.tables), dense)
+        save_graph(native_dense_graph(written.tables), native_dense)
         for head, output in (
             (layout.HEAD_GRAPH, layout.DECODE_GRAPH),
             (layout.NATIVE_HEAD_GRAPH, layout.NATIVE_DECODE_GRAPH),
             (dense.name, layout.DENSE_GRAPH),
-            (dense.name, layout.NATIVE_DENSE_GRAPH),
+            (native_dense.name, layout.NATIVE_DENSE_GRAPH),
         ):
             write_decode_graph(self._folder, embedding=embedding, head_graph=head, output=output)
         dense.unlink()
+        native_dense.unlink()
 
     def _measure(self, index: HeadIndex, calibration: Calibration) -> QualityRecord:
         """Run the written head on the states kept for the check."""

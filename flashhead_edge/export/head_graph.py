@@ -30,6 +30,7 @@ import numpy as np
 
 from flashhead_edge.export.graph_builder import OPSET, GraphBuilder
 from flashhead_edge.export.tensor_ref import TensorRef
+from flashhead_edge.quantize import BLOCK_SIZE
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +48,7 @@ class HeadTables:
     """Where the head's tensors lie, and what is done to its logits.
 
     Attributes:
-        rows: ``head.rows``, [T, C, H] float16 or float32.
+        rows: ``head.rows``, [T, C, H] float16, float32 or int8.
         token_order: ``head.token_order``, [T, C] int32.
         row_bias: ``head.row_bias``, [T, C] float32, or None.
         centroids: [H, K] float32, or codes [K, blocks, bytes] uint8 with ``centroid_scales``.
@@ -62,6 +63,7 @@ class HeadTables:
         low_bit_codes: ``head.low_bit_codes``, [T, C, blocks, 16 or 32] uint8, or None; only native graphs read them.
         low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float32, or None.
         projection: ``head.projection``, [H, r] float32, or None; centroids have r columns then.
+        row_scales: ``head.row_scales``, [T, C, H / 32] float16, of int8 rows, or None.
     """
 
     rows: TensorRef
@@ -79,6 +81,7 @@ class HeadTables:
     low_bit_codes: TensorRef | None = None
     low_bit_scales: TensorRef | None = None
     projection: TensorRef | None = None
+    row_scales: TensorRef | None = None
 
 
 def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
@@ -110,8 +113,7 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
     """
     _, size, width = tables.rows.shape
     graph.external(tables.rows)
-    graph.constant("/head/logits/axis", np.array([2], np.int64))
-    column = graph.node("Unsqueeze", ["hidden_states", "/head/logits/axis"], "/head/logits/Unsqueeze")
+    state = _state(graph, tables)
     count = min(opened, max(1, round(opened * size * width * 4 / _PIECE_BYTES)))
     lengths = [opened // count + (i < opened % count) for i in range(count)]
     pieces = [chosen]
@@ -125,13 +127,59 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
         suffix = f".{number}" if number else ""
         place = f"/head/clusters{suffix}"
         rows = graph.node("Gather", [tables.rows.name, piece], f"{place}/Gather", axis=0)
-        if tables.rows.dtype != "float32":
-            rows = graph.node("Cast", [rows], f"{place}/Cast", to=1)
-        graph.constant(f"{place}/shape", np.array([0, length * size, width], np.int64))
-        rows = graph.node("Reshape", [rows, f"{place}/shape"], f"{place}/Reshape")
-        products.append(graph.node("MatMul", [rows, column], f"/head/logits{suffix}/MatMul"))
+        scales = None
+        if tables.row_scales is not None:
+            graph.external(tables.row_scales)
+            scales = graph.node("Gather", [tables.row_scales.name, piece], f"{place}/scales/Gather", axis=0)
+        products.append(_products(graph, tables, rows, scales, state, (0, length * size), suffix))
     joined = graph.node("Concat", products, "/head/logits/Concat", axis=1) if count > 1 else products[0]
-    return graph.node("Squeeze", [joined, "/head/logits/axis"], "/head/logits/Squeeze")
+    return graph.node("Squeeze", [joined, "/head/logits/last"], "/head/logits/Squeeze")
+
+
+def _state(graph: GraphBuilder, tables: HeadTables) -> str:
+    """The state as :func:`_products` takes it: a column [B, H, 1], or for int8 rows a row [B, 1, H]."""
+    graph.constant("/head/logits/last", np.array([2], np.int64))
+    axis = "/head/logits/last"
+    if tables.row_scales is not None:
+        graph.constant("/head/logits/middle", np.array([1], np.int64))
+        axis = "/head/logits/middle"
+    return graph.node("Unsqueeze", ["hidden_states", axis], "/head/logits/Unsqueeze")
+
+
+def _products(
+    graph: GraphBuilder,
+    tables: HeadTables,
+    rows: str,
+    scales: str | None,
+    state: str,
+    shape: tuple[int, int],
+    suffix: str = "",
+) -> str:
+    """Products of stored rows, [B, C, H] after a reshape to ``shape``, with the state: [B, C, 1].
+
+    Int8 codes are multiplied with the state and summed by block before their scales come to it: a scale for every
+    code would be one more pass over all of them.
+    """
+    width = tables.rows.shape[2]
+    place = f"/head/clusters{suffix}"
+    if tables.rows.dtype != "float32":
+        rows = graph.node("Cast", [rows], f"{place}/Cast", to=1)
+    graph.constant(f"{place}/shape", np.array([*shape, width], np.int64))
+    rows = graph.node("Reshape", [rows, f"{place}/shape"], f"{place}/Reshape")
+    logits = f"/head/logits{suffix}"
+    if scales is None:
+        return graph.node("MatMul", [rows, state], f"{logits}/MatMul")
+    blocks = width // BLOCK_SIZE
+    graph.constant(f"{place}/blocks", np.array([*shape, blocks, BLOCK_SIZE], np.int64))
+    graph.constant(f"{place}/scales/shape", np.array([*shape, blocks], np.int64))
+    graph.constant("/head/logits/block", np.array([3], np.int64))
+    products = graph.node("Mul", [rows, state], f"{logits}/Mul")
+    products = graph.node("Reshape", [products, f"{place}/blocks"], f"{logits}/Reshape")
+    sums = graph.node("ReduceSum", [products, "/head/logits/block"], f"{logits}/blocks/ReduceSum", keepdims=0)
+    scales = graph.node("Cast", [scales], f"{place}/scales/Cast", to=1)
+    scales = graph.node("Reshape", [scales, f"{place}/scales/shape"], f"{place}/scales/Reshape")
+    sums = graph.node("Mul", [sums, scales], f"{logits}/blocks/Mul")
+    return graph.node("ReduceSum", [sums, "/head/logits/last"], f"{logits}/ReduceSum", keepdims=1)
 
 
 def two_stage_graph(
@@ -203,6 +251,15 @@ def dense_graph(tables: HeadTables) -> onnx.ModelProto:
     rows = tables.rows.name
     if tables.rows.dtype != "float32":
         rows = graph.node("Cast", [rows], "/head/rows/Cast", to=1)
+    if tables.row_scales is not None:
+        graph.external(tables.row_scales)
+        blocks = width // BLOCK_SIZE
+        graph.constant("/head/rows/blocks", np.array([total * size, blocks, BLOCK_SIZE], np.int64))
+        graph.constant("/head/rows/scales/shape", np.array([total * size, blocks, 1], np.int64))
+        rows = graph.node("Reshape", [rows, "/head/rows/blocks"], "/head/rows/blocks/Reshape")
+        scales = graph.node("Cast", [tables.row_scales.name], "/head/rows/scales/Cast", to=1)
+        scales = graph.node("Reshape", [scales, "/head/rows/scales/shape"], "/head/rows/scales/Reshape")
+        rows = graph.node("Mul", [rows, scales], "/head/rows/Mul")
     graph.constant("/head/rows/shape", np.array([total * size, width], np.int64))
     rows = graph.node("Reshape", [rows, "/head/rows/shape"], "/head/rows/Reshape")
     products = graph.node("Gemm", ["hidden_states", rows], "/head/logits/MatMul", transB=1)

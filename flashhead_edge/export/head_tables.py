@@ -15,10 +15,12 @@ from flashhead_edge.export.head_graph import HeadTables
 from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
-from flashhead_edge.quantize import BLOCK_SIZE, quantize_rows
+from flashhead_edge.quantize import BLOCK_SIZE, quantize_rows, stored_int8
 from flashhead_edge.runtimes.reference import CENTROID_BITS
 
-ROW_DTYPES = {"fp16": "float16", "fp32": "float32"}
+#: How rows are stored where nothing is asked for: as int8 where that is all they hold, else "fp16".
+AUTO = "auto"
+_ROW_DTYPES = {AUTO: "float16", "fp16": "float16", "fp32": "float32", "int8": "int8"}
 _SLOTS_AT_ONCE = 16384
 
 
@@ -29,10 +31,12 @@ class WrittenHead:
     Attributes:
         tables: What the graphs need.
         slot_of_token: ``head.slot_of_token`` [V] int32, for the embedding of a tied model.
+        cluster_precision: Of the rows: "fp16", "fp32" or "int8".
     """
 
     tables: HeadTables
     slot_of_token: TensorRef
+    cluster_precision: str
 
 
 def write_head_data(
@@ -53,7 +57,8 @@ def write_head_data(
         index: Its index.
         num_probes: P.
         centroid_precision: "int4", "int8" or "fp32".
-        cluster_precision: "fp16" or "fp32".
+        cluster_precision: "fp16" or "fp32"; or "auto": int8 codes with a scale for every 32 numbers where the rows are
+            nothing else (:func:`~flashhead_edge.quantize.stored_int8`) and no low-bit rows are wanted, else "fp16".
         low_bit_rows: "int8" or "int4" for a second copy of the rows in that precision, or None.
 
     Returns:
@@ -63,11 +68,11 @@ def write_head_data(
         WeightError: A row does not fit into half precision.
     """
     order = index.token_order
+    precision = cluster_precision
+    if precision == AUTO:
+        precision = "int8" if low_bit_rows is None and _are_int8(head.rows) else "fp16"
     with DataFile(folder / layout.HEAD_DATA) as data:
-        dtype = ROW_DTYPES[cluster_precision]
-        rows = data.append_chunks(
-            layout.ROWS, _ordered_rows(head, order.ravel(), dtype), dtype=dtype, shape=(*order.shape, head.hidden_size)
-        )
+        rows, row_scales = _append_rows(data, head, order, _ROW_DTYPES[precision])
         token_order = data.append(layout.TOKEN_ORDER, order)
         slots = data.append(layout.SLOT_OF_TOKEN, index.slot_of_token)
         row_bias = None
@@ -91,6 +96,7 @@ def write_head_data(
             codes_and_scales = _append_low_bit_rows(data, head, order, CENTROID_BITS[low_bit_rows])
     tables = HeadTables(
         rows=rows,
+        row_scales=row_scales,
         token_order=token_order,
         row_bias=row_bias,
         centroids=centroids,
@@ -106,15 +112,43 @@ def write_head_data(
         low_bit_scales=codes_and_scales and codes_and_scales[1],
         projection=projection,
     )
-    return WrittenHead(tables, slots)
+    return WrittenHead(tables, slots, precision)
 
 
 def write_embedding_data(folder: Path, rows: npt.NDArray[np.float32], cluster_precision: str) -> TensorRef:
-    """Write the input embedding [V, H] of a model whose head is not tied, in the precision of the head's rows."""
-    dtype = ROW_DTYPES[cluster_precision]
+    """Write the input embedding [V, H] of a model whose head is not tied, "auto" as "fp16"."""
+    dtype = _ROW_DTYPES[cluster_precision]
     with DataFile(folder / layout.EMBEDDING_DATA) as data:
         chunks = (_narrow(rows[i : i + _SLOTS_AT_ONCE], dtype) for i in range(0, len(rows), _SLOTS_AT_ONCE))
         return data.append_chunks(layout.EMBEDDING_ROWS, chunks, dtype=dtype, shape=rows.shape)
+
+
+def _are_int8(rows: npt.NDArray[np.float32]) -> bool:
+    """Whether int8 codes and a scale for every block are all that the rows hold."""
+    parts = (rows[start : start + _SLOTS_AT_ONCE] for start in range(0, len(rows), _SLOTS_AT_ONCE))
+    return all(stored_int8(part) is not None for part in parts)
+
+
+def _append_rows(
+    data: DataFile, head: LmHead, order: npt.NDArray[np.int32], dtype: str
+) -> tuple[TensorRef, TensorRef | None]:
+    """Write the rows in the order of the slots, and the scales of int8 ones."""
+    shape = (*order.shape, head.hidden_size)
+    if dtype != "int8":
+        rows = _ordered_rows(head, order.ravel(), dtype)
+        return data.append_chunks(layout.ROWS, rows, dtype=dtype, shape=shape), None
+    scales: list[npt.NDArray[np.float16]] = []
+
+    def codes() -> Iterator[npt.NDArray[np.int8]]:
+        for part in _ordered_rows(head, order.ravel(), "float32"):
+            stored = stored_int8(part.astype(np.float32, copy=False))
+            assert stored is not None
+            scales.append(stored[1])
+            yield stored[0]
+
+    written = data.append_chunks(layout.ROWS, codes(), dtype=dtype, shape=shape)
+    scales_shape = (*order.shape, head.hidden_size // BLOCK_SIZE)
+    return written, data.append_chunks(layout.ROW_SCALES, scales, dtype="float16", shape=scales_shape)
 
 
 def _append_low_bit_rows(

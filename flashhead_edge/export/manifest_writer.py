@@ -86,7 +86,7 @@ class ManifestWriter:
         tables = {layout.ROWS: written.tables.rows, layout.SLOT_OF_TOKEN: written.slot_of_token}
         if written.tables.row_bias is not None:
             tables[layout.ROW_BIAS] = written.tables.row_bias
-        for ref in (written.tables.low_bit_codes, written.tables.low_bit_scales):
+        for ref in (written.tables.row_scales, written.tables.low_bit_codes, written.tables.low_bit_scales):
             if ref is not None:
                 tables[ref.name] = ref
         graphs = {"head": layout.HEAD_GRAPH, "head_native": layout.NATIVE_HEAD_GRAPH}
@@ -115,7 +115,7 @@ class ManifestWriter:
                 rows_scored=index.rows_scored(self.num_probes),
                 reduction=index.reduction(self.num_probes),
                 centroid_precision=self.options.portable_centroids,
-                cluster_precision=self.options.portable_clusters,
+                cluster_precision=written.cluster_precision,
                 clustering_seconds=clustering_seconds,
                 calibration=calibration,
                 quality=quality,

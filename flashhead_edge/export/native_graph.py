@@ -10,6 +10,7 @@ order, what :class:`HeadTables` names; docs/native.md has its steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flashhead_edge.export.graph_builder import GraphBuilder
@@ -47,6 +48,7 @@ def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -
         tables.low_bit_codes,
         tables.low_bit_scales,
         tables.projection,
+        tables.row_scales,
     ]
     for ref in refs:
         if ref is not None:
@@ -66,6 +68,15 @@ def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -
     )
     opened = tables.num_probes + total - tables.num_clusters
     return graph.model("flashhead native head", width, head_outputs(opened * size, tables.num_clusters))
+
+
+def native_dense_graph(tables: HeadTables) -> onnx.ModelProto:
+    """The same operator with every cluster opened: a dense head, exact, over the table as it is stored.
+
+    Args:
+        tables: Where the tensors lie; low-bit rows are left out.
+    """
+    return native_head_graph(replace(tables, num_probes=tables.num_clusters, low_bit_codes=None, low_bit_scales=None))
 
 
 def make_native(model: onnx.ModelProto, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from flashhead_edge.errors import OptionError, did_you_mean
 from flashhead_edge.export.calibration import BUILTIN
+from flashhead_edge.export.head_tables import AUTO
 from flashhead_edge.export.tensorrt_dense import DENSE_PRECISIONS
 from flashhead_edge.export.tensorrt_head import TensorRtOptions
 from flashhead_edge.export.tensorrt_rows import check_precision
@@ -13,7 +14,7 @@ from flashhead_edge.export.tensorrt_states import Int8States
 from flashhead_edge.index.build import IndexOptions
 
 CENTROID_PRECISIONS = ("int4", "int8", "fp32")
-CLUSTER_PRECISIONS = ("fp16", "fp32")
+CLUSTER_PRECISIONS = (AUTO, "fp16", "fp32")
 #: Precisions of the head for TensorRT only, and what ``head.onnx`` has in their place: the next that is not coarser.
 _PORTABLE = {"centroid": {"fp8": "int8", "fp16": "fp32"}, "cluster": {"int8": "fp16", "fp8": "fp16"}}
 LOW_BIT_ROWS = ("int8", "int4")
@@ -33,7 +34,8 @@ class ExportOptions:
         index: How the head is clustered.
         num_probes: P, or None for as many as the default reduction allows.
         centroid_precision: "int4", "int8" or "fp32"; for TensorRT also "fp16" or "fp8".
-        cluster_precision: "fp16" or "fp32"; for TensorRT also "int8" or "fp8".
+        cluster_precision: "fp16", "fp32", or "auto" for int8 where the rows are stored so, else "fp16"; for TensorRT,
+            where "auto" is "fp16", also "int8" or "fp8".
         low_bit_rows: "int8" or "int4" for a second copy of the rows that the native library scores first, or None.
         body_precision: "int4", "int8", "fp32", or None for a bundle with the head alone.
         max_positions: Cap of the context in tokens, or None for the model's own.
@@ -51,7 +53,7 @@ class ExportOptions:
     index: IndexOptions = field(default_factory=IndexOptions)
     num_probes: int | None = None
     centroid_precision: str = "int8"
-    cluster_precision: str = "fp16"
+    cluster_precision: str = AUTO
     low_bit_rows: str | None = None
     body_precision: str | None = "int8"
     max_positions: int | None = 8192
@@ -92,7 +94,9 @@ class ExportOptions:
 
     @property
     def portable_clusters(self) -> str:
-        """Precision of the table of rows in ``head.onnx.data``."""
+        """Precision of the table of rows in ``head.onnx.data``, which a head for TensorRT reads too."""
+        if self.cluster_precision == AUTO and self.target != "ort":
+            return "fp16"
         return _PORTABLE["cluster"].get(self.cluster_precision, self.cluster_precision)
 
     def tensorrt(self, int8_states: Int8States | None = None) -> TensorRtOptions:
@@ -108,7 +112,7 @@ class ExportOptions:
             check_precision("dense", self.tensorrt_dense, DENSE_PRECISIONS)
         return TensorRtOptions(
             centroid_precision=self.centroid_precision,  # type: ignore[arg-type]  # checked there
-            cluster_precision=self.cluster_precision,  # type: ignore[arg-type]
+            cluster_precision="fp16" if self.cluster_precision == AUTO else self.cluster_precision,  # type: ignore[arg-type]
             max_batch=self.tensorrt_max_batch,
             weight_inputs=self.tensorrt_weight_inputs,
             int8_states=int8_states,

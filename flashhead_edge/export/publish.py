@@ -67,7 +67,7 @@ def publish(bundle: Bundle, model: Path, output: Path, *, copy: bool = False, fo
         assets = folder / ASSETS
         assets.mkdir()
         shutil.copyfile(bundle.file(layout.INDEX), assets / layout.INDEX)
-        save_reference_cache(bundle.index(), bundle.table(layout.ROWS), assets / CACHE_FILE)
+        save_reference_cache(bundle.index(), bundle.rows().floats(), assets / CACHE_FILE)
         config = {name: value for name, value in config.items() if name != "auto_map"} | {
             "architectures": [architecture],
             "flash_head_cache_dir": ASSETS,

@@ -127,6 +127,10 @@ class HeadShape:
                 expected=f"1 to {self.num_clusters} (the number of clusters)",
             )
 
+    def row_bytes(self, width: int, blocks: Blocks) -> float:
+        """Bytes of a row that gets an exact logit; int8 ones of a two-stage head have scales of half precision."""
+        return (blocks if self.kind == DENSE else Blocks(scale_bytes=2)).row_bytes(width, self.precision)
+
     @property
     def opened(self) -> int:
         """Clusters that a state opens."""

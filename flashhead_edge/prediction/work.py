@@ -51,7 +51,7 @@ def head_work(
         Stages in order.
     """
     width = hidden_size
-    row = blocks.row_bytes(width, head.precision)
+    row = head.row_bytes(width, blocks)
     if head.kind == DENSE:
         logits = batch * vocab_size
         return [
@@ -106,7 +106,7 @@ def weights_bytes(model: ModelShape, head: HeadShape, blocks: Blocks) -> int:
 
     The rows of a two-stage head are stored once, whatever a step reads of them.
     """
-    row = blocks.row_bytes(model.hidden_size, head.precision)
+    row = head.row_bytes(model.hidden_size, blocks)
     total = model.vocab_size * row
     if head.kind != DENSE:
         assert head.centroid_precision is not None

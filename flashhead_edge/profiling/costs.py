@@ -66,7 +66,7 @@ def stage_costs(
     index, width = manifest.index, manifest.hidden_size
     rows = manifest.tables[layout.ROWS]
     slots = rows.shape[0] * rows.shape[1]
-    row_bytes = rows.length // slots
+    row_bytes = manifest.row_bytes
     costs = {}
     if manifest.body is not None:
         weights = manifest.files[layout.BODY_DATA].bytes
@@ -74,7 +74,7 @@ def stage_costs(
         cache = cache_bytes(manifest.body, batch=batch, positions=positions)
         costs[record.BODY] = Cost(weights + cache, round(2 * count * batch))
     if head == "dense":
-        costs[record.DENSE_HEAD] = Cost(rows.length, 2 * slots * width * batch)
+        costs[record.DENSE_HEAD] = Cost(slots * row_bytes, 2 * slots * width * batch)
         return costs
     stored, projection = index.num_clusters * (rank or width), width * (rank or 0)
     centroids = round(stored * _WEIGHT_BYTES[index.centroid_precision]) + 8 * index.num_clusters + 4 * projection

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge import layout, native
+from flashhead_edge import native
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.row_table import RowTable
 from flashhead_edge.runtimes.reference import CENTROID_BITS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class FedTables:
     scales: _Float32 | None
     bias: _Float32
     offset: _Float32
-    rows: npt.NDArray[np.generic]
+    table: RowTable
     token_order: npt.NDArray[np.int32]
     projection: _Float32 | None = None
 
@@ -49,7 +50,7 @@ class FedTables:
             scales,
             index.centroid_bias.astype(np.float32),
             index.selection_offset.astype(np.float32),
-            bundle.table(layout.ROWS),
+            bundle.rows(),
             np.ascontiguousarray(index.token_order, np.int32),
             None if index.projection is None else np.ascontiguousarray(index.projection, np.float32),
         )
@@ -64,7 +65,7 @@ class FedTables:
             scales,
             self.bias[cut],
             self.offset[cut],
-            self.rows[cut],
+            self.table.first(clusters),
             self.token_order[cut],
             self.projection,
         )
@@ -72,7 +73,7 @@ class FedTables:
     def joined(self, count: int) -> FedTables:
         """Every ``count`` neighbours one cluster, none always opened."""
         clusters = len(self.bias) // count
-        size, width = self.rows.shape[1:]
+        size = self.table.shape[1]
         part, every = slice(clusters * count), slice(0, clusters * count, count)
         centroids = self.centroids[:, every].copy() if self.scales is None else self.centroids[every].copy()
         return FedTables(
@@ -80,7 +81,7 @@ class FedTables:
             None if self.scales is None else self.scales[every].copy(),
             self.bias[every].copy(),
             self.offset[every].copy(),
-            self.rows[part].reshape(clusters, size * count, width),
+            self.table.first(clusters * count).joined(count),
             self.token_order[part].reshape(clusters, size * count),
             self.projection,
         )
@@ -141,9 +142,10 @@ def _inputs(tables: FedTables) -> dict[str, npt.NDArray[Any]]:
         "centroid_scales": tables.scales,
         "centroid_bias": tables.bias,
         "selection_offset": tables.offset,
-        "rows": tables.rows,
+        "rows": tables.table.rows,
         "token_order": tables.token_order,
         "projection": tables.projection,
+        "row_scales": tables.table.scales,
     }
     return {name: array for name, array in named.items() if array is not None}
 
@@ -159,7 +161,7 @@ def _model(tables: FedTables, probes: int) -> bytes:
     given = _inputs(tables)
     # In the operator's order; a bias and low-bit rows are left out.
     names = ["centroids", "centroid_scales", "centroid_bias", "selection_offset", "rows", "token_order", "", "", ""]
-    names.append("projection")
+    names += ["projection", "row_scales"]
     node = helper.make_node(
         "TwoStageHead",
         ["hidden_states", *(name if name in given else "" for name in names)],
@@ -170,7 +172,7 @@ def _model(tables: FedTables, probes: int) -> bytes:
         logit_scale=1.0,
         logit_softcap=0.0,
     )
-    inputs = [helper.make_tensor_value_info("hidden_states", TensorProto.FLOAT, ["B", tables.rows.shape[2]])]
+    inputs = [helper.make_tensor_value_info("hidden_states", TensorProto.FLOAT, ["B", tables.table.shape[2]])]
     for name, array in given.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         inputs.append(helper.make_tensor_value_info(name, kind, array.shape))

@@ -123,9 +123,10 @@ def dense_tokens(tables: FedTables, states: _Float32) -> npt.NDArray[np.int64]:
     """The token of the greatest product with any row, [N] int64; scale and soft-cap are monotone."""
     best = np.full(len(states), -np.inf, np.float32)
     tokens = np.zeros(len(states), np.int64)
-    at_once = max(1, (1 << 24) // tables.rows[0].size)
-    for start in range(0, len(tables.rows), at_once):
-        rows = np.asarray(tables.rows[start : start + at_once], np.float32).reshape(-1, states.shape[1])
+    clusters, size, width = tables.table.shape
+    at_once = max(1, (1 << 24) // (size * width))
+    for start in range(0, clusters, at_once):
+        rows = tables.table.clusters(slice(start, start + at_once)).reshape(-1, width)
         order = tables.token_order[start : start + at_once].reshape(-1)
         products = np.where(order < 0, np.float32(-np.inf), states @ rows.T)
         place = products.argmax(axis=1)

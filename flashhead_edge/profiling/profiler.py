@@ -100,7 +100,6 @@ class _Run:
         self.generator = TimedGenerator(bundle, head=options.head, threads=options.threads)
         self._graph = choose_graph(bundle, _GRAPH_OF_HEAD[options.head])
         self._is_native = self._graph.name.endswith(layout.NATIVE_SUFFIX)
-        self._has_native_head = self._is_native and options.head == "two-stage"
         self._plain: list[StepTimes] = []
         self._profiled: list[StepTimes] = []
         self._joules = 0.0
@@ -132,7 +131,7 @@ class _Run:
         self.positions = int(np.median(StepTimes.joined(self._plain).positions))
 
     def _take(self, decoder: TimedDecoder, steps: int) -> StepTimes:
-        return take_steps(self.generator, decoder, steps, native_head=self._has_native_head)
+        return take_steps(self.generator, decoder, steps, native_head=self._is_native)
 
     def profile(self, memory: record.Memory, points: tuple[record.HeadPoint, ...]) -> record.Profile:
         """What came of it."""
@@ -180,7 +179,11 @@ class _Run:
         """Stages of a step, and what must be said of them."""
         seen = {name: (_PROFILER, times) for name, times in self._nodes.items() if name in record.HEAD_STAGES}
         if plain.phases is not None:
-            seen |= {name: ("clock in the operator", plain.phases[:, i]) for i, name in enumerate(_PHASES)}
+            if self._options.head == "dense":
+                phases = {record.DENSE_HEAD: plain.phases.sum(axis=1)}
+            else:
+                phases = {name: plain.phases[:, i] for i, name in enumerate(_PHASES)}
+            seen |= {name: ("clock in the operator", times) for name, times in phases.items()}
         head = sum(times if plain.phases is not None else np.median(times) for _, times in seen.values())
         body = plain.run - head
         seen[record.BODY] = ("clock around ONNX Runtime, without the head", np.maximum(body, 0.0))
@@ -191,7 +194,7 @@ class _Run:
             head=self._options.head,
             batch=1,
             positions=self.positions,
-            low_bit_rows=self._has_native_head and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
+            low_bit_rows=self._is_native and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
             rank=rank_of(self._bundle),
         )
         stages = tuple(_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen)

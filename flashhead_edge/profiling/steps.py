@@ -117,7 +117,7 @@ def take_steps(
         generator: Chooses tokens and makes text of them.
         decoder: Runs the model.
         steps: N, after :data:`SETTLING` that do not count.
-        native_head: Whether the model's head is the native library's, whose phases can be timed.
+        native_head: Whether the model's head may be the native library's, whose phases can be timed.
         after: Called after each step that counts, with its number, outside the times.
 
     Returns:
@@ -130,6 +130,7 @@ def take_steps(
     writer.write(decoder.step(np.array([prompt], np.int64)))
     model, run, choice = np.empty(steps), np.empty(steps), np.empty(steps)
     seen = np.empty((steps, 3)) if native_head else None
+    calls = 0
     positions = np.empty(steps, np.int64)
     with phases.timing() if native_head else nullcontext():
         for step in range(-SETTLING, steps):
@@ -146,7 +147,10 @@ def take_steps(
             model[step], run[step], choice[step] = middle - start, decoder.run_seconds, end - middle
             positions[step] = position
             if seen is not None and before is not None:
-                seen[step] = np.subtract(phases.times()[1:], before[1:])
+                after_step = phases.times()
+                seen[step] = np.subtract(after_step[1:], before[1:])
+                calls = after_step[0]
             if after is not None:
                 after(step)
-    return StepTimes(model * 1e3, run * 1e3, choice * 1e3, None if seen is None else seen * 1e3, positions)
+    timed = seen * 1e3 if seen is not None and calls else None
+    return StepTimes(model * 1e3, run * 1e3, choice * 1e3, timed, positions)

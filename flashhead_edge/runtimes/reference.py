@@ -10,6 +10,7 @@ from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import OptionError
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.row_table import RowTable
 from flashhead_edge.runtimes.base import HeadOutput, HeadShape
 
 #: Bits of a centroid for each precision; 32 means that centroids stay as they are.
@@ -21,7 +22,7 @@ class ReferenceHead:
 
     Args:
         index: The head's index.
-        rows: Table of rows [T, C, H] float16 or float32, in the order of ``index.token_order``.
+        rows: Table of rows in the order of ``index.token_order``, or an array [T, C, H] float16 or float32 of them.
         num_probes: P.
         row_bias: Bias of every slot, [T, C] float32, or None.
         logit_scale: Factor on the logits.
@@ -35,7 +36,7 @@ class ReferenceHead:
     def __init__(
         self,
         index: HeadIndex,
-        rows: npt.NDArray[np.generic],
+        rows: RowTable | npt.NDArray[np.generic],
         num_probes: int,
         *,
         row_bias: npt.NDArray[np.float32] | None = None,
@@ -56,7 +57,7 @@ class ReferenceHead:
             index.num_candidates(num_probes),
         )
         self._index = index
-        self._rows = rows
+        self._rows = rows if isinstance(rows, RowTable) else RowTable(rows)
         self._row_bias = row_bias
         self._scale = np.float32(logit_scale)
         self._softcap = None if logit_softcap is None else np.float32(logit_softcap)
@@ -77,7 +78,7 @@ class ReferenceHead:
         manifest = bundle.manifest
         return cls(
             bundle.index(),
-            bundle.table(layout.ROWS),
+            bundle.rows(),
             manifest.index.num_probes,
             row_bias=bundle.table(layout.ROW_BIAS).astype(np.float32) if manifest.has_bias else None,
             logit_scale=manifest.logit_scale,
@@ -92,7 +93,7 @@ class ReferenceHead:
         narrow = states if projection is None else states @ projection
         products = narrow @ self._centroids.T + self._index.centroid_bias
         opened = self._opened(products + self._index.selection_offset)
-        candidates = self._rows[opened].astype(np.float32).reshape(len(states), -1, self.shape.hidden_size)
+        candidates = self._rows.clusters(opened).reshape(len(states), -1, self.shape.hidden_size)
         logits = np.einsum("bmh,bh->bm", candidates, states)
         ids = self._index.token_order[opened].reshape(len(states), -1).astype(np.int64)
         if self._row_bias is not None:

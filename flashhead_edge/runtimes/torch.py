@@ -94,7 +94,7 @@ class TorchHead:
         manifest = bundle.manifest
         return cls(
             bundle.index(),
-            bundle.table(layout.ROWS),
+            bundle.rows().floats(),
             manifest.index.num_probes,
             row_bias=bundle.table(layout.ROW_BIAS).astype(np.float32) if manifest.has_bias else None,
             logit_scale=manifest.logit_scale,

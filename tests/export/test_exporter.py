@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -17,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashhead_edge import Bundle, FlashHeadError, Generator, export_bundle, layout
+from flashhead_edge import Bundle, FlashHeadError, Generator, export_bundle, layout, native
 from flashhead_edge.errors import CalibrationError, ExportError, OptionError, WeightError
+from flashhead_edge.export.evaluate import dense_head
 from flashhead_edge.export.models import load_model
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.plan import plan_export
@@ -29,6 +31,7 @@ from flashhead_edge.index.build import IndexOptions
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.runtimes import open_head
 from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
+from tests.tiny_heads import int8_head
 
 SMALL = IndexOptions(cluster_size=8)
 
@@ -174,6 +177,41 @@ def test_tied_bundle_holds_the_table_once(tiny_folder: Any, states_file: Path, t
     head = bundle.manifest.files[layout.HEAD_DATA].bytes
     assert others == body + head - table
     assert head - table < vocabulary_bytes
+
+
+@pytest.mark.parametrize("body", ["fp32", None])
+def test_rows_that_are_int8_are_stored_so(
+    body: str | None, tiny_folder: Any, states_file: Path, tmp_path: Path
+) -> None:
+    """As the embedding of a .gguf file often is; nothing is rounded once more."""
+    source = tiny_folder("llama", tied=True)
+    folder = shutil.copytree(source, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    rows = int8_head(weights["model.embed_tokens.weight"].shape[0], 64).rows
+    weights["model.embed_tokens.weight"] = torch.from_numpy(rows)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    bundle = export_bundle(folder, tmp_path / "bundle", head_only(states_file, body_precision=body, num_probes=64))
+    manifest = bundle.manifest
+    assert manifest.index.cluster_precision == "int8"
+    assert manifest.row_bytes == 64 + 2 * 2
+    np.testing.assert_array_equal(dense_head(bundle).rows, rows)
+    others = export_bundle(folder, tmp_path / "low-bit", head_only(states_file, low_bit_rows="int4"))
+    assert others.manifest.index.cluster_precision == "fp16"
+    if body is None:
+        return
+    model, tokenizer = load_model(resolve_source(str(folder)))
+    prompt = "the quick brown fox"
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        expected = model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, ids.shape[1] :].tolist()
+    for head, graph in itertools.product(("two-stage", "dense"), ("1", "0")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(native.SWITCH, graph)
+            got = list(
+                Generator(bundle, head=head, runtime="onnxruntime").generate(prompt, max_new_tokens=12).token_ids
+            )
+        assert got == expected[: len(got)]
+        assert len(got) >= len(expected) - 1
 
 
 def test_same_input_and_seed_give_the_same_files(tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ int main(int, char** names) {
     srand(number);
     Head head;
     head.width = Draw(1, 300);
+    const auto type = static_cast<RowType>(number % 4);
+    if (type == RowType::kInt8) head.width = (head.width + 31) / 32 * 32;
     head.clusters = Draw(5, 60);
     head.cluster_size = Draw(1, 20);
     head.always = Draw(0, 2);
@@ -67,9 +69,9 @@ int main(int, char** names) {
     head.centroid_scales = scales.data();
     head.centroid_bias = bias.data();
     head.selection_offset = offset.data();
-    const void* stored[] = {rows.data(), halves.data(), upper.data()};
-    head.row_type = static_cast<RowType>(number % 3);
-    head.rows = stored[number % 3];
+    const auto int8_rows = Bytes(rows.size());
+    const void* stored[] = {rows.data(), halves.data(), upper.data(), int8_rows.data()};
+    head.rows = {type, stored[number % 4], type == RowType::kInt8 ? halves.data() : nullptr, head.width};
     head.token_order = order.data();
     const int low_bits = number & 16 ? 4 : 8;
     const auto low_codes = Bytes(slots * blocks * 4 * low_bits);

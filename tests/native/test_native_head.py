@@ -15,19 +15,24 @@ from hypothesis import strategies as st
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from flashhead_edge import layout
+from flashhead_edge.export.head_graph import dense_graph
+from flashhead_edge.export.native_graph import native_dense_graph
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.runtimes.base import HeadOutput
 from flashhead_edge.runtimes.reference import ReferenceHead
+from flashhead_edge.runtimes.session import open_session
 from tests.native.tiny_native import greedy_of, native_and_portable
 from tests.tiny_heads import (
     by_token,
     dense_logits,
+    int8_head,
     random_head,
     random_index,
     random_states,
     rounded,
     table_bias,
     table_rows,
+    write_tables,
 )
 
 FEATURES: dict[str, dict[str, Any]] = {
@@ -79,6 +84,38 @@ def test_it_equals_the_oracle_on_any_shape(tmp_path: Path, kernels: str, data: s
     )
     native, _ = native_and_portable(fresh(tmp_path), head, index, probes, rows=rows)
     check_equal(native.run(states), oracle.run(states), vocab)
+
+
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES.keys())
+@pytest.mark.parametrize("width", [32, 96])
+def test_int8_rows_have_exact_products(tmp_path: Path, kernels: str, width: int, features: dict[str, Any]) -> None:
+    head = int8_head(500, width, seed=width, **features)
+    index = random_index(head, 9, always=(0, 5, 77), seed=width)
+    facts = {"logit_scale": head.logit_scale, "logit_softcap": head.logit_softcap}
+    oracle = ReferenceHead(index, table_rows(head, index), 12, row_bias=table_bias(head, index), **facts)
+    native, portable = native_and_portable(tmp_path / "b", head, index, 12, rows="int8")
+    for batch in (1, 5, 70):
+        states = random_states(batch, width, seed=batch)
+        for runtime in (native, portable):
+            check_equal(runtime.run(states), oracle.run(states), 500)
+
+
+def test_the_native_dense_head_is_the_dense_head(tmp_path: Path, kernels: str) -> None:
+    for number, (rows, head) in enumerate((("int8", int8_head(300, 64)), ("float32", random_head(300, 64)))):
+        index = random_index(head, 7, always=(3,))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        tables = write_tables(folder, head, index, 2, rows=rows)
+        outputs = []
+        for name, graph in (
+            (layout.DENSE_GRAPH, dense_graph(tables)),
+            (layout.NATIVE_DENSE_GRAPH, native_dense_graph(tables)),
+        ):
+            onnx.save(graph, folder / name)
+            outputs.append(open_session(folder / name).run(None, {"hidden_states": random_states(6, 64)}))
+        for found, expected in zip(*outputs, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+        np.testing.assert_array_equal(outputs[0][0], dense_logits(head, random_states(6, 64)).argmax(axis=1))
 
 
 @_LOOSE

@@ -50,7 +50,7 @@ def test_joined_clusters_hold_the_same_rows(bundle: Bundle, tables: FedTables) -
     everything = [FedHead(part, len(part.bias), threads=1).tokens(states) for part in (joined, first)]
     np.testing.assert_array_equal(*everything)
     few = tables.first(3)
-    assert few.rows.shape[0] == len(few.bias) == 3
+    assert few.table.shape[0] == len(few.bias) == 3
     assert np.isin(FedHead(few, 3, threads=1).tokens(states), tables.token_order[:3]).all()
 
 
