@@ -14,6 +14,9 @@ namespace flashhead {
 struct BlockWeight;
 struct RoundedStates;
 
+// x / (1 + exp(-x)); and x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2: Hendrycks and Gimpel, arXiv 1606.08415.
+enum class Activation { kSilu, kGeluTanh };
+
 constexpr int64_t kBlock = 32;
 // The upper half of a float32.
 struct BFloat16 {
@@ -64,10 +67,13 @@ struct Kernels {
                        int64_t state_count, float* const* out);
   // Of products.h: rounds `states.count` states [count, width] for codes of `bits`.
   void (*round_states)(const float* values, int64_t width, int bits, const RoundedStates& states);
-  // Rows `first` to `end` of a weight with at least `product_rows`, for at most kMaxStates; out [states, stride].
+  // Rows `first` to `end` of a weight with at least `product_rows`, for at most kMaxStates; out [states, stride], from
+  // row `first` on.
   void (*products)(const BlockWeight& weight, int64_t first, int64_t end, const RoundedStates& states, float* out,
                    int64_t stride);
   int64_t product_rows;
+  // out[i] = activation(gates[i]) * ups[i].
+  void (*gate)(const float* gates, const float* ups, int64_t count, Activation activation, float* out);
 };
 
 // Null where the compiler's target or the processor lacks the instructions.

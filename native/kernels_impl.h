@@ -282,6 +282,25 @@ void WeightedRows(const float* rows, int64_t row_count, int64_t width, const flo
   FLASHHEAD_TILES((WeightedTile<kStates>(rows, row_count, width, states, out)))
 }
 
+// Both activations are x times a logistic function.
+template <bool kCubed>
+void GateBy(const float* __restrict gates, const float* __restrict ups, int64_t count, float* __restrict out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = gates[i];
+    const float y = kCubed ? 1.59576912f * (x + 0.044715f * x * x * x) : x;  // 2 * sqrt(2 / pi)
+    float size = __builtin_fabsf(y);
+    size = size < 87.0f ? size : 87.0f;
+    const float e = Exp(-size);
+    const float logistic = (y < 0 ? e : 1.0f) / (1.0f + e);
+    const float gated = x * logistic;
+    out[i] = (x == x ? gated : x) * ups[i];
+  }
+}
+
+void Gate(const float* gates, const float* ups, int64_t count, Activation activation, float* out) {
+  activation == Activation::kSilu ? GateBy<false>(gates, ups, count, out) : GateBy<true>(gates, ups, count, out);
+}
+
 const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, Int8Rows, LowBitRows,
                         Columns, Greatest, AtLeast, Activate, Exponentials, WeightedRows,
-                        RoundStates, ProductRows, Rows::kRows};
+                        RoundStates, ProductRows, Rows::kRows, Gate};

@@ -103,5 +103,6 @@ OrtCustomOp MakeOp() {
 OrtCustomOp TwoStageHeadOp();
 OrtCustomOp AttentionOp();
 OrtCustomOp ProductsOp();
+OrtCustomOp GatedProductsOp();
 
 }  // namespace flashhead

@@ -23,36 +23,65 @@ Number* Room(std::vector<Number>* memory, int64_t count) {
   return memory->data();
 }
 
-}  // namespace
-
-void RunProducts(const BlockWeight& weight, const float* states, int64_t count, int64_t width, float* out, Pool& pool) {
-  const Kernels& fast = *CurrentKernels();
-  const Kernels& kernels = weight.rows < fast.product_rows ? *ScalarKernels() : fast;
+// Rounds the states of a weight of this shape, a few tiles at a time, and calls work(tile, its first state, first row,
+// end of the rows) for all states and rows; `products` are those of a state.
+template <class Work>
+void OverTiles(const BlockWeight& shape, const float* states, int64_t count, int64_t width, int64_t products,
+               const Kernels& kernels, Pool& pool, const Work& work) {
   static thread_local std::vector<int8_t> codes;
   static thread_local std::vector<float> scales;
   static thread_local std::vector<int32_t> sums;
-  const int64_t blocks = weight.blocks, most = std::min(count, kMostTiles * kMaxStates);
+  const int64_t blocks = shape.blocks, most = std::min(count, kMostTiles * kMaxStates);
   int8_t* const code = Room(&codes, most * blocks * kBlock);
   float* const scale = Room(&scales, most * blocks);
   int32_t* const sum = Room(&sums, most * blocks);
-  for (; count > 0; count -= most, states += most * width, out += most * weight.rows) {
-    const int64_t now = std::min(count, most);
+  for (int64_t begin = 0; begin < count; begin += most) {
+    const int64_t now = std::min(count - begin, most);
     const auto tile = [=](int64_t number) {
       const int64_t first = number * kMaxStates;
       return RoundedStates{std::min(kMaxStates, now - first), code + first * blocks * kBlock, scale + first * blocks,
                            sum + first * blocks};
     };
-    const int64_t tiles = (now + kMaxStates - 1) / kMaxStates, tasks = (weight.rows + kTaskRows - 1) / kTaskRows;
-    const bool alone = now * weight.rows * width < kFewProducts;
+    const int64_t tiles = (now + kMaxStates - 1) / kMaxStates, tasks = (shape.rows + kTaskRows - 1) / kTaskRows;
+    const bool alone = now * products < kFewProducts;
     Share(pool, tiles, alone || tiles == 1, [&](int64_t number) {
-      kernels.round_states(states + number * kMaxStates * width, width, weight.bits, tile(number));
+      kernels.round_states(states + (begin + number * kMaxStates) * width, width, shape.bits, tile(number));
     });
     Share(pool, tiles * tasks, alone, [&](int64_t i) {
       const int64_t number = i / tasks, first = i % tasks * kTaskRows;
-      kernels.products(weight, first, std::min(first + kTaskRows, weight.rows), tile(number),
-                       out + number * kMaxStates * weight.rows, weight.rows);
+      work(tile(number), begin + number * kMaxStates, first, std::min(first + kTaskRows, shape.rows));
     });
   }
+}
+
+const Kernels& KernelsFor(int64_t rows) {
+  const Kernels& fast = *CurrentKernels();
+  return rows < fast.product_rows ? *ScalarKernels() : fast;
+}
+
+}  // namespace
+
+void RunProducts(const BlockWeight& weight, const float* states, int64_t count, int64_t width, float* out, Pool& pool) {
+  const Kernels& kernels = KernelsFor(weight.rows);
+  OverTiles(weight, states, count, width, weight.rows * width, kernels, pool,
+            [&](const RoundedStates& tile, int64_t state, int64_t first, int64_t end) {
+              kernels.products(weight, first, end, tile, out + state * weight.rows + first, weight.rows);
+            });
+}
+
+void RunGated(const BlockWeight& gate, const BlockWeight& up, Activation activation, const float* states, int64_t count,
+              int64_t width, float* out, Pool& pool) {
+  const Kernels& kernels = KernelsFor(gate.rows);
+  OverTiles(gate, states, count, width, 2 * gate.rows * width, kernels, pool,
+            [&](const RoundedStates& tile, int64_t state, int64_t first, int64_t end) {
+              alignas(64) float gates[kMaxStates * kTaskRows], ups[kMaxStates * kTaskRows];
+              kernels.products(gate, first, end, tile, gates, kTaskRows);
+              kernels.products(up, first, end, tile, ups, kTaskRows);
+              for (int64_t s = 0; s < tile.count; ++s) {
+                kernels.gate(gates + s * kTaskRows, ups + s * kTaskRows, end - first, activation,
+                             out + (state + s) * gate.rows + first);
+              }
+            });
 }
 
 }  // namespace flashhead

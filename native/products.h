@@ -8,6 +8,7 @@
 #pragma once
 
 #include "head.h"
+#include "kernels.h"
 
 namespace flashhead {
 
@@ -33,5 +34,10 @@ struct RoundedStates {
 
 // out [count, weight.rows] = states [count, width] times the weight's rows; its blocks are width / 32 rounded up.
 void RunProducts(const BlockWeight& weight, const float* states, int64_t count, int64_t width, float* out, Pool& pool);
+
+// out [count, gate.rows] = activation(states times the gate's rows) * (states times as many rows of `up`), whose shape is
+// the gate's. What the activation gets of a number does not depend on where it stands.
+void RunGated(const BlockWeight& gate, const BlockWeight& up, Activation activation, const float* states, int64_t count,
+              int64_t width, float* out, Pool& pool);
 
 }  // namespace flashhead

@@ -148,18 +148,19 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
   }
 }
 
-// Rows `first` to `end` of the weight, which has at least kRows, for at most kMaxStates states; out [states, `stride`].
+// Rows `first` to `end` of the weight, which has at least kRows, for at most kMaxStates states; out [states, `stride`],
+// from row `first` on.
 void ProductRows(const BlockWeight& weight, int64_t first, int64_t end, const RoundedStates& states, float* out,
                  int64_t stride) {
   alignas(64) float sums[kMaxStates][Rows::kRows];
-  for (; first < end; first += Rows::kRows) {
+  for (; first < end; first += Rows::kRows, out += Rows::kRows) {
     // The last rows again with some before them, where a tile would reach beyond the weight.
     const int64_t begin = first + Rows::kRows > weight.rows ? weight.rows - Rows::kRows : first;
     const int64_t skipped = first - begin, left = end - first;
     const int64_t count = left < Rows::kRows - skipped ? left : Rows::kRows - skipped;
     weight.bits == 4 ? RowTile<4>(weight, begin, states, sums) : RowTile<8>(weight, begin, states, sums);
     for (int64_t s = 0; s < states.count; ++s) {
-      memcpy(out + s * stride + first, sums[s] + skipped, static_cast<size_t>(count) * sizeof(float));
+      memcpy(out + s * stride, sums[s] + skipped, static_cast<size_t>(count) * sizeof(float));
     }
   }
 }

@@ -28,6 +28,7 @@ from flashhead_edge import layout
 from flashhead_edge.errors import ExportError
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 from flashhead_edge.export.native_attention import use_native_attention
+from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.quantize import BLOCK_SIZE
@@ -82,6 +83,7 @@ def write_decode_graph(
     if output.endswith(layout.NATIVE_SUFFIX):
         use_native_attention(body)
         use_native_products(body)
+        use_native_gates(body)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)

@@ -47,12 +47,17 @@ int main(int, char** names) {
     weight.codes = codes.data();
     weight.scales = scales.data();
     weight.zeros = number & 2 ? zeros.data() : nullptr;
+    BlockWeight other = weight;  // the same codes, other zero points
+    other.zeros = number & 2 ? nullptr : zeros.data();
+    const auto activation = number & 4 ? Activation::kSilu : Activation::kGeluTanh;
     std::vector<float> out[2];
     for (int side = 0; side < 2; ++side) {
       if (!UseKernels(names[1 + side])) return 1;
-      out[side].resize(static_cast<size_t>(count * weight.rows));
+      const auto size = static_cast<size_t>(count * weight.rows);
+      out[side].resize(2 * size);
       OneThread pool;
       RunProducts(weight, states.data(), count, width, out[side].data(), pool);
+      RunGated(weight, other, activation, states.data(), count, width, out[side].data() + size, pool);
     }
     equal += !memcmp(out[0].data(), out[1].data(), out[0].size() * sizeof(float));
   }
