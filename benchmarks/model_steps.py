@@ -8,14 +8,13 @@ import numpy as np
 
 from benchmarks.head_timing import spread
 from benchmarks.undisturbed import go_first
-from flashhead_edge.bench.heads import decoding_graphs
+from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs
 from flashhead_edge.bench.options import Test
 from flashhead_edge.bench.turns import PROMPT_LENGTH, PROMPTS, SETTLING, BodyDecoder, take_turn
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.tokenizer import Tokenizer
 
-BODY_ALONE = "body alone"
 HEADS = ("two-stage", "two-stage-portable", "dense-int8", "dense-int4")
 _TOKENS, _TURNS = 32, 6
 
@@ -38,9 +37,11 @@ def measure_steps(bundle: Bundle, *, threads: int) -> list[dict[str, Any]]:
     test = Test("tg", _TOKENS)
     with decoding_graphs(bundle, HEADS) as graphs:
         decoders: dict[str, Decoder | BodyDecoder] = {
-            name: Decoder(path, body, threads=threads, outputs=("token_ids",)) for name, path in graphs.items()
+            name: BodyDecoder(path, body, threads=threads)
+            if name == BODY_ALONE
+            else Decoder(path, body, threads=threads, outputs=("token_ids",))
+            for name, path in graphs.items()
         }
-        decoders[BODY_ALONE] = BodyDecoder(bundle.file(bundle.graph("body").file), body, threads=threads)
         seconds: dict[str, list[float]] = {name: [] for name in decoders}
         for _ in range(_TURNS):
             for name, decoder in decoders.items():

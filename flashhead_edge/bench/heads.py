@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flashhead_edge import layout
 from flashhead_edge.errors import BundleError, OptionalDependencyError
 from flashhead_edge.files import check_free_space
 from flashhead_edge.runtimes.graph_choice import choose_graph
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
 
 _WRITTEN = {"dense-int8": "int8", "dense-int4": "int4"}
+#: What a step would be if its head were free.
+BODY_ALONE = "body alone"
 
 
 @contextmanager
@@ -29,7 +32,8 @@ def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, 
         heads: Names out of :data:`flashhead_edge.bench.options.HEADS`.
 
     Yields:
-        Path of the graph of every head.
+        Path of the graph of every head; and of :data:`BODY_ALONE`, on the native library if the heads' are, where that
+        graph is there or can be written because others are.
 
     Raises:
         BundleError: The bundle has no body.
@@ -49,13 +53,19 @@ def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, 
     }
     graphs = {head: own[head]() for head in heads if head in own}
     written = [head for head in heads if head in _WRITTEN]
+    native = choose_graph(bundle, "decode").name.endswith(layout.NATIVE_SUFFIX)
+    if not native and "body" in bundle.manifest.graphs:
+        graphs[BODY_ALONE] = bundle.file(bundle.graph("body").file)
     if not written:
         yield graphs
         return
     if find_spec("onnx") is None:
         raise OptionalDependencyError("onnx", "export", "Measuring a dense int8 or int4 head")
     with tempfile.TemporaryDirectory(prefix=".flashhead-bench-", dir=bundle.path.parent) as folder:
-        yield graphs | write_dense_graphs(bundle, [_WRITTEN[head] for head in written], Path(folder))
+        graphs |= write_dense_graphs(bundle, [_WRITTEN[head] for head in written], Path(folder))
+        if native and "body" in bundle.manifest.graphs:
+            graphs[BODY_ALONE] = _write_native_body(bundle, Path(folder))
+        yield graphs
 
 
 def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -88,6 +98,18 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
         written = write_dense_head(head, precision, folder, f"head-{precision}.onnx")  # type: ignore[arg-type]
         graphs[f"dense-{precision}"] = _with_head(folder / dense, written, folder / f"decode-{precision}{suffix}")
     return graphs
+
+
+def _write_native_body(bundle: Bundle, folder: Path) -> Path:
+    """Write the body alone as native decoding graphs have it, beside copies of the bundle's data."""
+    from flashhead_edge.export.decode_graph import use_native_body
+    from flashhead_edge.export.graph_files import load_graph, save_graph
+
+    body = load_graph(bundle.file(bundle.graph("body").file))
+    use_native_body(body)
+    path = folder / f"body{layout.NATIVE_SUFFIX}"
+    save_graph(body, path)
+    return path
 
 
 def _with_head(decoding: Path, head: Path, output: Path) -> Path:

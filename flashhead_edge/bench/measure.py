@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge import native
+from flashhead_edge import layout, native
 from flashhead_edge._version import __version__
 from flashhead_edge.bench.competitors import Outcome, run_competitor
-from flashhead_edge.bench.heads import decoding_graphs
+from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs
 from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.bench.options import BenchOptions, BenchRow, Test
 from flashhead_edge.bench.turns import PROMPTS, BodyDecoder, Turn, agreement_with, greedy_text, take_turn
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _Int64 = npt.NDArray[np.int64]
 #: The pseudo-head of :class:`BodyDecoder`.
-_BODY = "body alone"
 #: What agreement is measured on: so many tokens after each prompt.
 _TEXT_TOKENS = 64
 
@@ -72,16 +71,18 @@ class _Bench:
     ) -> None:
         body = bundle.manifest.body
         assert body is not None
-        self._bundle, self._options, self._graphs, self._threads = bundle, options, graphs, threads
+        self._bundle, self._options, self._threads = bundle, options, threads
+        self._graphs = {head: path for head, path in graphs.items() if head != BODY_ALONE}
         self._prompts, self._body = prompts, body
         self._cpu_model = host_facts().cpu_model
         self._ids = [int(token) for prompt in prompts for token in prompt[0]]
         fetched = ("token_ids",)
         self._decoders: dict[str, Decoder | BodyDecoder] = {
-            head: Decoder(path, body, threads=threads, outputs=fetched) for head, path in graphs.items()
+            head: Decoder(path, body, threads=threads, outputs=fetched) for head, path in self._graphs.items()
         }
-        if "body" in bundle.manifest.graphs:
-            self._decoders[_BODY] = BodyDecoder(bundle.file(bundle.graph("body").file), body, threads=threads)
+        self._alone = graphs.get(BODY_ALONE)
+        if self._alone is not None:
+            self._decoders[BODY_ALONE] = BodyDecoder(self._alone, body, threads=threads)
         self._turns: dict[tuple[Test, str], list[Turn]] = defaultdict(list)
         self._joules: dict[tuple[Test, str], float] = defaultdict(float)
         self._outcomes: dict[str, list[Outcome]] = defaultdict(list)
@@ -167,12 +168,18 @@ class _Bench:
                     energy_j_per_token=self._joules[test, head] / tokens if energy else None,
                     energy_source=energy,
                 )
-                rows.append(_with_step_times(row, turns, self._turns.get((test, _BODY))) if test.kind == "tg" else row)
+                rows.append(_with_step_times(row, turns, self._body_turns(test, head)) if test.kind == "tg" else row)
             for name, outcomes in self._outcomes.items() if test.batch == 1 else ():
                 speeds = np.array([outcome.tokens_per_second[test.name] for outcome in outcomes])
                 row = self._row(test, name, outcomes[0].runtime, speeds, against, other_load)
                 rows.append(replace(row, peak_rss_bytes=outcomes[0].peak_rss_bytes))
         return rows
+
+    def _body_turns(self, test: Test, head: str) -> list[Turn] | None:
+        """Turns of the body that a head's graph has; None where that was not measured."""
+        if self._alone is None or _is_native(self._alone) != _is_native(self._graphs[head]):
+            return None
+        return self._turns[test, BODY_ALONE]
 
     def _row(
         self,
@@ -208,6 +215,10 @@ class _Bench:
         """The dense head that people ship, where it is measured; else the last head."""
         heads = list(self._graphs)
         return next((head for head in ("dense-int8", "dense-fp32") if head in heads), heads[-1])
+
+
+def _is_native(graph: Path) -> bool:
+    return graph.name.endswith(layout.NATIVE_SUFFIX)
 
 
 def _with_step_times(row: BenchRow, turns: Sequence[Turn], body: Sequence[Turn] | None) -> BenchRow:

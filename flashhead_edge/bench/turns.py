@@ -54,7 +54,7 @@ class BodyDecoder:
     """The body alone: what a step would take if its head were free.
 
     Args:
-        graph: ``body.onnx`` of a bundle.
+        graph: ``body.onnx`` of a bundle, or the same on the native library.
         body: Sizes and names of the cache.
         threads: Threads of the operators.
     """

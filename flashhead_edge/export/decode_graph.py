@@ -81,9 +81,7 @@ def write_decode_graph(
     """
     body, head = load_graph(folder / layout.BODY_GRAPH), load_graph(folder / head_graph)
     if output.endswith(layout.NATIVE_SUFFIX):
-        use_native_attention(body)
-        use_native_products(body)
-        use_native_gates(body)
+        use_native_body(body)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)
@@ -111,6 +109,13 @@ def write_decode_graph(
     except ExportError:
         (folder / output).unlink()
         raise
+
+
+def use_native_body(body: onnx.ModelProto) -> None:
+    """Let the native library do a body's attention, low-bit products and gated layers, where it can; in place."""
+    use_native_attention(body)
+    use_native_products(body)
+    use_native_gates(body)
 
 
 def _embedding_nodes(embedding: EmbeddingTable) -> list[onnx.NodeProto]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
-from flashhead_edge import layout
-from flashhead_edge.bench.heads import decoding_graphs
+from flashhead_edge import layout, native
+from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs
 from flashhead_edge.bench.measure import run_bench
 from flashhead_edge.bench.options import HEADS, BenchOptions, Test
 from flashhead_edge.bench.turns import SETTLING, BodyDecoder, prompts_of, take_turn
 from flashhead_edge.errors import BundleError
 from flashhead_edge.runtimes.decoder import Decoder
 from tests.tiny_bundle import write_bundle
+
+needs_native = pytest.mark.skipif(not native.is_available(), reason="the native library was not compiled")
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -30,7 +33,9 @@ def test_rows(whole_bundle, tied):
         assert row.peak_rss_bytes > 10 << 20
         assert row.baseline == "dense-int8"
         assert row.rounds == 3
-        assert (row.step_ms_p50 is not None) == (row.test == "tg6") == (row.head_ms_p50 is not None)
+        assert (row.step_ms_p50 is not None) == (row.test == "tg6")
+        portable = native.is_available() and row.head == "two-stage-portable"  # whose body is another
+        assert (row.head_ms_p50 is not None) == (row.test == "tg6" and not portable)
     assert {row.agreement for row in rows if row.head == "dense-fp32"} == {1.0}
     assert all(0.0 <= row.agreement <= 1.0 for row in rows)
     assert [row.ratio_p50 for row in rows if row.head == "dense-int8"] == [1.0] * 4
@@ -57,6 +62,23 @@ def test_written_heads_are_heads_over_the_same_body(whole_bundle):
     by_id[dense.candidate_ids[0][real]] = dense.candidate_logits[0][real]
     assert np.abs(logits[0] - by_id).max() < 0.05 * np.abs(by_id).max()
     assert not graphs["dense-int8"].exists()
+
+
+@pytest.mark.parametrize("switch", ["0", pytest.param("1", marks=needs_native)])
+def test_the_body_alone_is_the_heads_own(whole_bundle, monkeypatch, switch):
+    bundle = whole_bundle()
+    monkeypatch.setenv(native.SWITCH, switch)
+    with decoding_graphs(bundle, ("two-stage", "dense-int8")) as graphs:
+        nodes = [
+            {(node.domain, node.op_type) for node in onnx.load(path, load_external_data=False).graph.node}
+            for path in (graphs["two-stage"], graphs[BODY_ALONE])
+        ]
+        attention = ("flashhead_edge" if switch == "1" else "com.microsoft", "GroupQueryAttention")
+        assert attention in nodes[0] & nodes[1]
+        alone = BodyDecoder(graphs[BODY_ALONE], bundle.manifest.body, threads=1)
+        assert take_turn(alone, Test("tg", 3), [3, 4, 5]).tokens == 3
+    with decoding_graphs(bundle, ("two-stage",)) as graphs:  # nothing is written for it
+        assert (BODY_ALONE in graphs) == (switch == "0")
 
 
 def test_turns(whole_bundle):
