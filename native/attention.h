@@ -27,6 +27,9 @@ struct Attention {
   const float* sines = nullptr;
   int64_t rotary = 0;       // leading numbers of a head that turn
   bool interleaved = false;  // pairs are neighbours; otherwise they are half of `rotary` apart
+  const float* query_norm = nullptr;  // weights [D] of an RMS norm of every head before it turns, or null
+  const float* key_norm = nullptr;
+  float epsilon = 0;  // of the norms
   float scale = 1, softcap = 0;
   int64_t window = -1;  // keys that a query sees, itself included; -1 for all
 };

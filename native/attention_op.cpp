@@ -1,5 +1,6 @@
 // The operator `flashhead_edge::GroupQueryAttention`: inputs, outputs and attributes of ONNX Runtime's
-// `com.microsoft::GroupQueryAttention` as far as the bodies of bundles use them, computed by attention.h.
+// `com.microsoft::GroupQueryAttention` as far as the bodies of bundles use them, and norms of queries and keys before
+// those turn; computed by attention.h.
 #include "attention.h"
 
 #include "ort_kernel.h"
@@ -8,14 +9,14 @@ namespace flashhead {
 namespace {
 
 enum Input : size_t {
-  kQuery, kKey, kValue, kPastKey, kPastValue, kLengths, kTotal, kCosines, kSines, kInputs
+  kQuery, kKey, kValue, kPastKey, kPastValue, kLengths, kTotal, kCosines, kSines, kQueryNorm, kKeyNorm, kInputs
 };
 constexpr size_t kOutputs = 3;
 
 struct AttentionKernel : OrtKernel {
   static constexpr const char* kName = "GroupQueryAttention";
   int64_t heads, kv_heads, window, rotary, interleaved;
-  float scale, softcap;
+  float scale, softcap, epsilon;
 
   AttentionKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} {
     heads = Integer(info, "num_heads");
@@ -25,6 +26,7 @@ struct AttentionKernel : OrtKernel {
     interleaved = Integer(info, "rotary_interleaved");
     scale = Float(info, "scale");
     softcap = Float(info, "softcap");
+    epsilon = Float(info, "norm_epsilon");
     Expect(heads > 0 && kv_heads > 0 && heads % kv_heads == 0, "num_heads is no multiple of kv_num_heads");
     Expect(window == -1 || window > 0, "local_window_size is out of range");
   }
@@ -33,6 +35,11 @@ struct AttentionKernel : OrtKernel {
 
 const float* Numbers(const Tensor& tensor, const std::vector<int64_t>& shape, const char* what) {
   return static_cast<const float*>(Checked(tensor, {kFloat}, shape, what));
+}
+
+// Null where there is none.
+const float* Norm(const Tensor& tensor, int64_t width, const char* what) {
+  return tensor.data ? Numbers(tensor, {width}, what) : nullptr;
 }
 
 void AttentionKernel::Compute(OrtKernelContext* context) const {
@@ -96,6 +103,9 @@ void AttentionKernel::Compute(OrtKernelContext* context) const {
     a.interleaved = interleaved != 0;
     Expect(a.rotary <= a.head_dim, "cos_cache is wider than a head");
   }
+  a.query_norm = Norm(Get(context, kQueryNorm), a.head_dim, "query_norm is not [D] float");
+  a.key_norm = Norm(Get(context, kKeyNorm), a.head_dim, "key_norm is not [D] float");
+  a.epsilon = epsilon;
   auto* output = static_cast<float*>(Allocate(context, 0, {a.batch, a.length, own}));
   a.present_key = static_cast<float*>(Allocate(context, 1, {a.batch, kv_heads, a.capacity, a.head_dim}));
   a.present_value = static_cast<float*>(Allocate(context, 2, {a.batch, kv_heads, a.capacity, a.head_dim}));

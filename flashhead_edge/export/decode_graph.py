@@ -29,6 +29,7 @@ from flashhead_edge.errors import ExportError
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 from flashhead_edge.export.native_attention import use_native_attention
 from flashhead_edge.export.native_gates import use_native_gates
+from flashhead_edge.export.native_norms import use_native_norms
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.quantize import BLOCK_SIZE
@@ -114,8 +115,13 @@ def write_decode_graph(
 def use_native_body(body: onnx.ModelProto) -> None:
     """Let the native library do a body's attention, low-bit products and gated layers, where it can; in place."""
     use_native_attention(body)
+    use_native_norms(body)
     use_native_products(body)
     use_native_gates(body)
+    read = {name for node in body.graph.node for name in node.input}
+    kept = [tensor for tensor in body.graph.initializer if tensor.name in read]
+    del body.graph.initializer[:]
+    body.graph.initializer.extend(kept)
 
 
 def _embedding_nodes(embedding: EmbeddingTable) -> list[onnx.NodeProto]:

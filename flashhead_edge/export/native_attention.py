@@ -54,4 +54,4 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any] | None:
     others = any(node.input[_INPUTS:]) or any(node.output[3:])
     if others or any(found.values()) or not wanted.get("scale") or any(name not in wanted for name in _REQUIRED):
         return None
-    return wanted
+    return wanted | {"norm_epsilon": 0.0}  # of norms before it, which it may take over
