@@ -1,12 +1,12 @@
 #include "attention.h"
 
-#include <math.h>
 #include <string.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "dispatch.h"
+#include "norm.h"
 #include "share.h"
 
 namespace flashhead {
@@ -27,20 +27,6 @@ void Turn(const Attention& a, int64_t position, const float* from, float* to) {
     to[i * step + apart] = second * cosines[i] + first * sines[i];
   }
   memcpy(to + a.rotary, from + a.rotary, static_cast<size_t>(a.head_dim - a.rotary) * sizeof(float));
-}
-
-// x * weight / sqrt(mean of x^2 + epsilon), the squares summed in sixteen lanes: Zhang and Sennrich, arXiv 1910.07467.
-void Normalize(const float* from, const float* weight, float epsilon, int64_t width, float* to) {
-  constexpr int64_t kLanes = 16;
-  float lanes[kLanes] = {};
-  for (int64_t i = 0; i < width; i += kLanes) {
-    const int64_t count = std::min(kLanes, width - i);
-    for (int64_t lane = 0; lane < count; ++lane) lanes[lane] += from[i + lane] * from[i + lane];
-  }
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
-  const float root = sqrtf(sum / static_cast<float>(width) + epsilon);
-  for (int64_t i = 0; i < width; ++i) to[i] = from[i] / root * weight[i];
 }
 
 // Keys and values of the positions before, where they have to move.

@@ -5,6 +5,7 @@
 
 #include "dispatch.h"
 #include "kernels_common.h"
+#include "norm.h"
 #include "share.h"
 
 namespace flashhead {
@@ -60,6 +61,20 @@ const Kernels& KernelsFor(int64_t rows) {
 }
 
 }  // namespace
+
+void AddResidual(const Residual& residual, const float* states, int64_t count, int64_t width, float* sums,
+                 float* normalized, Pool& pool) {
+  Share(pool, count, count * width < kFewProducts, [&](int64_t i) {
+    const float *own = states + i * width, *stream = residual.stream + i * width;
+    float *sum = sums + i * width, *out = normalized + i * width;
+    if (residual.branch_norm) {
+      Normalize(own, residual.branch_norm, residual.branch_epsilon, width, out);
+      own = out;
+    }
+    for (int64_t k = 0; k < width; ++k) sum[k] = stream[k] + own[k];
+    Normalize(sum, residual.norm, residual.epsilon, width, out);
+  });
+}
 
 void RunProducts(const BlockWeight& weight, const float* states, int64_t count, int64_t width, float* out, Pool& pool) {
   const Kernels& kernels = KernelsFor(weight.rows);

@@ -32,6 +32,18 @@ struct RoundedStates {
   int32_t* sums = nullptr;    // [blocks, count]: minus the sum of the codes
 };
 
+// Where states of a product come from: they are added to the residual stream, and its norm is multiplied.
+struct Residual {
+  const float* stream = nullptr;       // [count, width]
+  const float* norm = nullptr;         // weights of the norm [width]
+  const float* branch_norm = nullptr;  // of a norm of the states before they are added, or null
+  float epsilon = 0, branch_epsilon = 0;
+};
+
+// sums = stream + states, or their norm; normalized = norm of that; both [count, width].
+void AddResidual(const Residual& residual, const float* states, int64_t count, int64_t width, float* sums,
+                 float* normalized, Pool& pool);
+
 // out [count, weight.rows] = states [count, width] times the weight's rows; its blocks are width / 32 rounded up.
 void RunProducts(const BlockWeight& weight, const float* states, int64_t count, int64_t width, float* out, Pool& pool);
 

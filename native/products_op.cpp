@@ -9,9 +9,14 @@
 namespace flashhead {
 namespace {
 
-// Of the first weight; a second one's codes, scales and zero points follow.
-enum Input : size_t { kStates, kCodes, kScales, kZeros, kInputs, kGatedInputs = kInputs + 3 };
-constexpr size_t kSecond = kInputs - kCodes;
+// Of the first weight; a second one's codes, scales and zero points may follow. Last is the residual.
+enum Input : size_t { kStates, kCodes, kScales, kZeros, kWeightEnd };
+enum ResidualInput : size_t { kStream, kNorm, kBranchNorm, kResidualInputs };
+enum Output : size_t { kProducts, kSums, kOutputs };
+constexpr size_t kSecond = kWeightEnd - kCodes;
+
+template <size_t kWeights>
+constexpr size_t kEnd = kCodes + kWeights * kSecond;
 
 // Numbers of blocks lie in one row after another, whatever the rank.
 const void* Flat(const Tensor& tensor, ONNXTensorElementDataType type, int64_t count, const char* what) {
@@ -23,11 +28,14 @@ const void* Flat(const Tensor& tensor, ONNXTensorElementDataType type, int64_t c
 
 struct WeightKernel : OrtKernel {
   int64_t width, rows, bits;
+  float epsilon, branch_epsilon;
 
   WeightKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} {
     width = Integer(info, "K");
     rows = Integer(info, "N");
     bits = Integer(info, "bits");
+    epsilon = Float(info, "epsilon");
+    branch_epsilon = Float(info, "branch_epsilon");
     Expect(width > 0 && rows > 0, "K or N is out of range");
     Expect(bits == 4 || bits == 8, "bits are neither 4 nor 8");
     Expect(Integer(info, "block_size") == kBlock, "block_size is not 32");
@@ -51,17 +59,38 @@ struct WeightKernel : OrtKernel {
     return weight;
   }
 
-  // Calls run(states, their number, where the result goes), if there are any.
+  // Calls run(states, their number, where the result goes), if there are any; inputs of a residual begin at `residual`.
   template <class Run>
-  void ForStates(OrtKernelContext* context, const Run& run) const {
+  void ForStates(OrtKernelContext* context, Pool& pool, size_t residual, const Run& run) const {
     const Tensor states = Get(context, kStates);
     Expect(states.type == kFloat && !states.shape.empty() && states.shape.back() == width, "A is not [..., K] float");
     std::vector<int64_t> shape = states.shape;
     shape.back() = rows;
-    auto* out = static_cast<float*>(Allocate(context, 0, shape));
+    auto* out = static_cast<float*>(Allocate(context, kProducts, shape));
     int64_t tokens = 1;
     for (size_t i = 0; i + 1 < shape.size(); ++i) tokens *= shape[i];
-    if (tokens) run(static_cast<const float*>(states.data), tokens, out);
+    if (!tokens) return;
+    const auto* own = static_cast<const float*>(states.data);
+    const Tensor stream = Get(context, residual + kStream);
+    if (stream.data) {
+      Residual parts;
+      parts.epsilon = epsilon;
+      parts.branch_epsilon = branch_epsilon;
+      const auto numbers = [&](ResidualInput place, const std::vector<int64_t>& sizes, const char* what) {
+        return static_cast<const float*>(Checked(Get(context, residual + place), {kFloat}, sizes, what));
+      };
+      parts.stream = numbers(kStream, states.shape, "residual is not of A's shape");
+      parts.norm = numbers(kNorm, {width}, "norm is not [K] float");
+      if (Get(context, residual + kBranchNorm).data) {
+        parts.branch_norm = numbers(kBranchNorm, {width}, "branch_norm is not [K] float");
+      }
+      static thread_local std::vector<float> normalized;
+      normalized.resize(static_cast<size_t>(tokens * width));
+      auto* sums = static_cast<float*>(Allocate(context, kSums, states.shape));
+      AddResidual(parts, own, tokens, width, sums, normalized.data(), pool);
+      own = normalized.data();
+    }
+    run(own, tokens, out);
   }
 };
 
@@ -72,7 +101,7 @@ struct ProductKernel : WeightKernel {
   void Compute(OrtKernelContext* context) const {
     const BlockWeight weight = Weight(context, 0);
     SessionPool pool(*this, context);
-    ForStates(context, [&](const float* states, int64_t tokens, float* out) {
+    ForStates(context, pool, kEnd<1>, [&](const float* states, int64_t tokens, float* out) {
       RunProducts(weight, states, tokens, width, out, pool);
     });
   }
@@ -91,31 +120,36 @@ struct GatedKernel : WeightKernel {
   void Compute(OrtKernelContext* context) const {
     const BlockWeight gate = Weight(context, 0), up = Weight(context, kSecond);
     SessionPool pool(*this, context);
-    ForStates(context, [&](const float* states, int64_t tokens, float* out) {
+    ForStates(context, pool, kEnd<2>, [&](const float* states, int64_t tokens, float* out) {
       RunGated(gate, up, activation, states, tokens, width, out, pool);
     });
   }
 };
 
-template <class Kernel, size_t kCount>
+// With the inputs of so many weights.
+template <class Kernel, size_t kWeights>
 OrtCustomOp MakeProductsOp() {
   OrtCustomOp op = MakeOp<Kernel>();
-  op.GetInputTypeCount = [](const OrtCustomOp*) { return kCount; };
+  op.GetInputTypeCount = [](const OrtCustomOp*) { return kEnd<kWeights> + kResidualInputs; };
   op.GetInputType = [](const OrtCustomOp*, size_t index) {
-    const size_t place = index < kInputs ? index : index - kSecond;
+    const size_t place = index < kWeightEnd || index >= kEnd<kWeights> ? index : index - kSecond;
     return place == kCodes || place == kZeros ? kUint8 : kFloat;
   };
   op.GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
-    return index == kZeros || index == kZeros + kSecond ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+    const bool zeros = index == kZeros || (kWeights == 2 && index == kZeros + kSecond);
+    return zeros || index >= kEnd<kWeights> ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
   };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) { return size_t{1}; };
+  op.GetOutputTypeCount = [](const OrtCustomOp*) { return static_cast<size_t>(kOutputs); };
+  op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t index) {
+    return index == kSums ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  };
   op.GetOutputType = [](const OrtCustomOp*, size_t) { return kFloat; };
   return op;
 }
 
 }  // namespace
 
-OrtCustomOp ProductsOp() { return MakeProductsOp<ProductKernel, kInputs>(); }
-OrtCustomOp GatedProductsOp() { return MakeProductsOp<GatedKernel, kGatedInputs>(); }
+OrtCustomOp ProductsOp() { return MakeProductsOp<ProductKernel, 1>(); }
+OrtCustomOp GatedProductsOp() { return MakeProductsOp<GatedKernel, 2>(); }
 
 }  // namespace flashhead

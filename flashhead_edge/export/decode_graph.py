@@ -31,6 +31,7 @@ from flashhead_edge.export.native_attention import use_native_attention
 from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_norms import use_native_norms
 from flashhead_edge.export.native_products import use_native_products
+from flashhead_edge.export.native_residuals import use_native_residuals
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.quantize import BLOCK_SIZE
 
@@ -118,6 +119,7 @@ def use_native_body(body: onnx.ModelProto) -> None:
     use_native_norms(body)
     use_native_products(body)
     use_native_gates(body)
+    use_native_residuals(body)
     read = {name for node in body.graph.node for name in node.input}
     kept = [tensor for tensor in body.graph.initializer if tensor.name in read]
     del body.graph.initializer[:]

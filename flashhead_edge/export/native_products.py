@@ -57,4 +57,7 @@ def _attributes(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> d
         and found.get("accuracy_level") == _ROUNDS_STATES
         and types in ([_UINT8, _FLOAT], [_UINT8, _FLOAT, _UINT8])
     )
-    return {"bits": 4} | {name: found[name] for name in _ATTRIBUTES if name in found} if fits else None
+    if not fits:
+        return None
+    norms = {"epsilon": 0.0, "branch_epsilon": 0.0}  # of a residual before it, which it may take over
+    return {"bits": 4} | {name: found[name] for name in _ATTRIBUTES if name in found} | norms
