@@ -18,11 +18,12 @@ from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
 from benchmarks.models import MODELS, RESULTS
 from benchmarks.undisturbed import go_first
-from benchmarks.variants import ROUNDS, graph_beside, int4_bundle, prompts_and_steps
+from benchmarks.variants import ROUNDS, graph_beside, graph_of_standard_body, int4_bundle, prompts_and_steps
 from flashhead_edge import Bundle, Generator, layout
 from flashhead_edge.bench.load import LoadMeter
-from flashhead_edge.export.graph_files import load_graph
-from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+from flashhead_edge.export.native_gates import use_native_gates
+from flashhead_edge.export.native_products import use_native_products
+from flashhead_edge.export.native_residuals import use_native_residuals
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
@@ -68,14 +69,11 @@ def measure(name: str) -> dict[str, Any]:
 @contextmanager
 def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
     """The decoding graph with either attention, the second beside the bundle's data while it is needed."""
-    ours = bundle.file(layout.NATIVE_DECODE_GRAPH)
-    model = load_graph(ours)
-    for node in model.graph.node:
-        if node.op_type == "GroupQueryAttention":
-            assert node.domain == NATIVE_DOMAIN
-            node.domain = "com.microsoft"
+    model = graph_of_standard_body(bundle)
+    for use in (use_native_products, use_native_gates, use_native_residuals):
+        use(model)
     with graph_beside(bundle, model) as theirs:
-        yield {OURS: ours, THEIRS: theirs}
+        yield {OURS: bundle.file(layout.NATIVE_DECODE_GRAPH), THEIRS: theirs}
 
 
 def equal_texts(bundle: Bundle, graph: Path) -> dict[str, int]:

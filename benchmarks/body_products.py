@@ -23,18 +23,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
 from benchmarks.models import MODELS, RESULTS
 from benchmarks.undisturbed import go_first
-from benchmarks.variants import ROUNDS, graph_beside, int4_bundle, prompts_and_steps
+from benchmarks.variants import ROUNDS, graph_beside, graph_of_standard_body, int4_bundle, prompts_and_steps
 from flashhead_edge import Bundle, Generator, layout, native
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph
+from flashhead_edge.export.native_attention import use_native_attention
+from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+from flashhead_edge.export.native_norms import use_native_norms
 from flashhead_edge.export.native_products import use_native_products
+from flashhead_edge.export.native_residuals import use_native_residuals
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
@@ -44,8 +47,10 @@ PROFILED_PROMPT, PROFILED_STEPS = 512, 24
 NEW_TOKENS = 64
 COMPARED_TOKENS = 200
 UNROUNDED = "float states"
+#: The library's products without gated layers and residual connections in them, to compare them one by one.
+OURS_APART = f"{OURS}, one by one"
 #: Of MatMulNBits: whether states are rounded to 8 bits.
-_FLOAT_STATES, _ROUNDED_STATES = 1, 4
+_FLOAT_STATES = 1
 _OP = "MatMulNBits"
 
 
@@ -71,12 +76,13 @@ def measure(name: str) -> dict[str, Any]:
     bundle = int4_bundle(name)
     with graphs(bundle) as files:
         tokens = same_tokens(bundle, files)
+        apart = {OURS: files.pop(OURS_APART), THEIRS: files[THEIRS]}
         del files[UNROUNDED]
         memory = {which: memory_of(bundle, file) for which, file in files.items()}
         print(name, tokens, memory, file=sys.stderr)
         load = LoadMeter()
         rows = prompts_and_steps(bundle, files, what="products", lengths=LENGTHS, threads=THREADS)
-        shapes = times_by_shape(bundle, files)
+        shapes = times_by_shape(bundle, apart)
         other = load.other_load()
     return {
         "model": name,
@@ -91,15 +97,18 @@ def measure(name: str) -> dict[str, Any]:
 @contextmanager
 def graphs(bundle: Bundle) -> Iterator[dict[str, Path]]:
     """The decoding graph with each operator, beside the bundle's data while they are needed."""
-    models = {which: load_graph(bundle.file(layout.NATIVE_DECODE_GRAPH)) for which in (OURS, THEIRS, UNROUNDED)}
-    use_native_products(models[OURS])
-    for which, level in ((THEIRS, _ROUNDED_STATES), (UNROUNDED, _FLOAT_STATES)):
-        for node in models[which].graph.node:
-            if (node.domain, node.op_type) in (("com.microsoft", _OP), (NATIVE_DOMAIN, _OP)):
-                node.domain = "com.microsoft"
-                kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
-                del node.attribute[:]
-                node.attribute.extend([*kept, helper.make_attribute("accuracy_level", level)])
+    models = {which: graph_of_standard_body(bundle) for which in (OURS, OURS_APART, THEIRS, UNROUNDED)}
+    for model in models.values():
+        use_native_attention(model)
+        use_native_norms(model)
+    for which in (OURS, OURS_APART):
+        use_native_products(models[which])
+    use_native_gates(models[OURS])
+    use_native_residuals(models[OURS])
+    for node in models[UNROUNDED].graph.node:
+        for attribute in node.attribute if node.op_type == _OP else ():
+            if attribute.name == "accuracy_level":
+                attribute.i = _FLOAT_STATES
     with ExitStack() as stack:
         yield {which: stack.enter_context(graph_beside(bundle, model)) for which, model in models.items()}
 

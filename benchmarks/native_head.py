@@ -210,10 +210,12 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
         if name.endswith(".data") and not (scratch / name).exists():
             os.link(bundle.file(name), scratch / name)
     graphs = {name: bundle.file(bundle.graph(name).file) for name in ("decode", "decode_native")}
-    graphs[_BODY_ALONE] = without_head(graphs["decode"], scratch / "body-alone.onnx")
+    for name, path in list(graphs.items()):
+        suffix = "".join(path.suffixes)
+        graphs[f"{name}, {_BODY_ALONE}"] = without_head(path, scratch / f"body-alone{suffix}")
     decoders = {
         name: Decoder(
-            path, body, threads=threads, outputs=("hidden_states",) if name == _BODY_ALONE else ("token_ids",)
+            path, body, threads=threads, outputs=("hidden_states",) if name.endswith(_BODY_ALONE) else ("token_ids",)
         )
         for name, path in graphs.items()
     }
@@ -225,15 +227,16 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
             decoder.reset(positions=64)
             output = decoder.run(prompt)
             for call in range(24):
-                token = prompt[:, call : call + 1] if name == _BODY_ALONE else output[0][:, None]
+                token = prompt[:, call : call + 1] if name.endswith(_BODY_ALONE) else output[0][:, None]
                 start = time.perf_counter()
                 output = decoder.run(token)
                 if call >= _UNCOUNTED:
                     times[name].append((time.perf_counter() - start) * 1e3)
-    alone = float(np.median(times[_BODY_ALONE]))
+    medians = {name: float(np.median(found)) for name, found in times.items()}
     return [
-        {"graph": name, **spread(found), "head_share": max(0.0, 1 - alone / float(np.median(found)))}
+        {"graph": name, **spread(found), "head_share": max(0.0, 1 - medians[own] / medians[name])}
         for name, found in times.items()
+        for own in (name if name.endswith(_BODY_ALONE) else f"{name}, {_BODY_ALONE}",)
     ]
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.models import bundle_of
 from flashhead_edge import Bundle, layout
-from flashhead_edge.export.graph_files import save_graph
+from flashhead_edge.bench.heads import with_head
+from flashhead_edge.export.graph_files import load_graph, save_graph
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.runtimes.decoder import Decoder
 
@@ -31,6 +32,13 @@ def int4_bundle(name: str) -> Bundle:
         name: One of :data:`benchmarks.models.MODELS`.
     """
     return bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
+
+
+def graph_of_standard_body(bundle: Bundle) -> onnx.ModelProto:
+    """The decoding graph with the native library's head, and a body of which nothing is the library's yet."""
+    head = bundle.file(layout.NATIVE_HEAD_GRAPH)
+    with tempfile.NamedTemporaryFile(dir=bundle.path, suffix=layout.NATIVE_SUFFIX) as file:
+        return load_graph(with_head(bundle.file(layout.DECODE_GRAPH), head, Path(file.name)))
 
 
 @contextmanager

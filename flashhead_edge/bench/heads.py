@@ -96,7 +96,7 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
     graphs = {}
     for precision in precisions:
         written = write_dense_head(head, precision, folder, f"head-{precision}.onnx")  # type: ignore[arg-type]
-        graphs[f"dense-{precision}"] = _with_head(folder / dense, written, folder / f"decode-{precision}{suffix}")
+        graphs[f"dense-{precision}"] = with_head(folder / dense, written, folder / f"decode-{precision}{suffix}")
     return graphs
 
 
@@ -112,8 +112,17 @@ def _write_native_body(bundle: Bundle, folder: Path) -> Path:
     return path
 
 
-def _with_head(decoding: Path, head: Path, output: Path) -> Path:
-    """Put another head into a decoding graph; nodes of heads are named ``/head/...``."""
+def with_head(decoding: Path, head: Path, output: Path) -> Path:
+    """Put another head into a decoding graph; nodes of heads are named ``/head/...``.
+
+    Args:
+        decoding: A decoding graph.
+        head: A head's graph, over data in the folder of ``output``.
+        output: File to write.
+
+    Returns:
+        ``output``.
+    """
     from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 
     model, other = load_graph(decoding), load_graph(head)
