@@ -137,7 +137,9 @@ def with_head(decoding: Path, head: Path, output: Path) -> Path:
         value.type.tensor_type.shape.dim[0].dim_param = "scored"
     del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
     graph.node.extend([*kept, *other.graph.node])
-    graph.initializer.extend([*initializers, *other.graph.initializer])
+    shared = {tensor.name for tensor in initializers}  # of a tied embedding
+    added = [tensor for tensor in other.graph.initializer if tensor.name not in shared]
+    graph.initializer.extend([*initializers, *added])
     graph.output.extend([*other.graph.output, *outputs])
     graph.value_info.extend(values)
     domains = {opset.domain for opset in model.opset_import}
