@@ -109,3 +109,26 @@ def _prompts_and_steps(report: Report, what: str) -> str:
 
 def _of(rows: list[Report], what: str, which: str) -> list[Report]:
     return [row for row in rows if row[what] == which]
+
+
+def native_steps(report: Report) -> str:
+    """What each part of the native library gains, beside what was expected."""
+    rows = []
+    for model in report["models"]:
+        before = None
+        for row in model["rows"]:
+            step = row["step_ms_p50"]
+            gain = "-" if before is None else f"{before / step:.2f}"
+            expected = report["predicted"].get(row["with"], "-")
+            rows.append((model["model"], f"+ {row['with']}", str(row["nodes"]), f"{step:.2f}", gain, expected))
+            before = step
+    heads = [
+        f"{model['model']}: " + ", ".join(f"{ms:.2f} ms over {name} rows" for name, ms in model["head_ms_p50"].items())
+        for model in report["models"]
+    ]
+    machine = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['kernels']}, medians."
+    table = markdown(("model", "library does", "nodes", "step, ms", "ratio to the row above", "predicted"), rows)
+    expected = report["predicted"]["int8 rows"]
+    return (
+        f"{machine}\n\n{table}\n\nThe native head alone, cold: {'; '.join(heads)}. Predicted of int8 rows: {expected}."
+    )
