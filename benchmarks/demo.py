@@ -160,10 +160,10 @@ def head_bytes(bundle: Bundle) -> dict[str, int]:
     index = manifest.index
     blocks = -(-width // 32)
     row = {"fp32": width * 4, "int8": blocks * 36, "int4": blocks * 20}  # 32 codes and a float32 scale a block
-    gathered = (index.num_probes * index.cluster_size + index.always_scored) * width
-    gathered *= 2 if index.cluster_precision == "fp16" else 4
+    gathered = (index.num_probes * index.cluster_size + index.always_scored) * manifest.row_bytes
+    native_graph = choose_graph(bundle, "dense").name.endswith(layout.NATIVE_SUFFIX)
     return {
-        "dense fp32": vocab * row["fp32"],
+        "dense fp32": vocab * (manifest.row_bytes if native_graph else row["fp32"]),  # ONNX Runtime widens a copy
         "dense int8": vocab * row["int8"],
         "dense int4": vocab * row["int4"],
     } | dict.fromkeys((PORTABLE, "two-stage"), index.num_clusters * row[index.centroid_precision] + gathered)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -182,15 +183,21 @@ def judge(report: dict[str, Any]) -> dict[str, Any]:
     start = replace(family_coefficients(predictor.platform), **HEAD_COEFFICIENTS)
     heads = [(partial(predictor.head_ms, row), row["ms_p50"]) for row in report["calibration"]]
     fitted = fit_coefficients(heads, start, tuple(HEAD_COEFFICIENTS))
-    bodies = [
-        (partial(predictor.step_ms, model, row), row["ms_p50"])
-        for model in report["steps"]
-        if model["model"] == STEPS_FITTED_TO
-        for row in model["measured"]
-        if row["head"] == BODY_ALONE
-    ]
+
+    def own_steps(head: str) -> list[tuple[Callable[[Coefficients], float], float]]:
+        """What steps are fitted to."""
+        return [
+            (partial(predictor.step_ms, model, row), row["ms_p50"])
+            for model in report["steps"]
+            if model["model"] == STEPS_FITTED_TO
+            for row in model["measured"]
+            if row["head"] == head
+        ]
+
+    bodies = own_steps(BODY_ALONE)
     if bodies:
         fitted = fit_coefficients(bodies, fitted, ("layer_us",))
+        fitted = fit_coefficients(own_steps("two-stage-portable"), fitted, ("standard_layer_us",))
     rows = {
         key: [row | _compared(predictor.head_ms(row, fitted), row["ms_p50"]) for row in report[key]]
         for key in ("calibration", "validation")
@@ -205,7 +212,7 @@ def judge(report: dict[str, Any]) -> dict[str, Any]:
         for model in report["steps"]
     ]
     judged = [row["ratio"] for model in steps if model["model"] != STEPS_FITTED_TO for row in model["measured"]]
-    names = (*HEAD_COEFFICIENTS, *(["layer_us"] if bodies else []))
+    names = (*HEAD_COEFFICIENTS, *(["layer_us", "standard_layer_us"] if bodies else []))
     return {
         "bandwidth_gb_s": round(limits.bandwidth_gb_s, 2),
         "coefficients": {name: getattr(fitted, name) for name in names},

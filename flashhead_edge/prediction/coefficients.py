@@ -37,6 +37,7 @@ class Coefficients:
         relative_error: By which share predictions were off at worst in 9 of 10 cases that nothing was fitted to; None
             where there were none.
         judged_by: What those cases were, for people.
+        standard_layer_us: ``layer_us`` of a body of standard operators, which a head of such has; None for the same.
     """
 
     bandwidth_share: float
@@ -54,6 +55,7 @@ class Coefficients:
     fitted_to: str
     relative_error: float | None
     judged_by: str = "steps of whole models, batch 1"
+    standard_layer_us: float | None = None
 
 
 #: vLLM stores int4 weights in groups of 128, with a half-precision scale and a zero point of four bits.
@@ -66,7 +68,7 @@ _CPU = Coefficients(
     copy_share=0.346,
     compare_ns=2.5,
     stage_us=0.0,
-    layer_us=93.2,
+    layer_us=16.9,
     step_us=407.0,
     blocks=Blocks(),
     widened=True,
@@ -75,6 +77,7 @@ _CPU = Coefficients(
     fitted_to="heads of 65,536 x 1,024 and 16,384 x 256, and SmolLM2's body, on 2 x86 cores with AVX-512.",
     relative_error=0.2,
     judged_by="other heads alone, and steps of Gemma 3 270M",
+    standard_layer_us=125.0,
 )
 _JETSON = Coefficients(
     bandwidth_share=0.817,

@@ -8,13 +8,14 @@ Architectures", CACM 52(4), 2009. The shares and overheads are those of the plat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from flashhead_edge._version import __version__
 from flashhead_edge.errors import OptionError
 from flashhead_edge.prediction.coefficients import Coefficients, family_coefficients
 from flashhead_edge.prediction.limits import Limits
-from flashhead_edge.prediction.shapes import DENSE, HeadShape, ModelShape
+from flashhead_edge.prediction.shapes import DENSE, TWO_STAGE, HeadShape, ModelShape
 from flashhead_edge.prediction.work import Work, body_work, head_work, weights_bytes
 from flashhead_edge.profiling.record import BODY, GATHER_DOT, HOST, Machine, Memory, Model, Profile, Stage
 
@@ -66,7 +67,10 @@ def predict_step(
         )
         work = [body, *work]
     layers = 0 if model.body is None else model.body.num_layers
-    stages = [predict_stage(part, limits, reached, layers=layers) for part in work]
+    own = reached
+    if head.kind == TWO_STAGE and not head.fused and reached.standard_layer_us is not None:
+        own = replace(reached, layer_us=reached.standard_layer_us)
+    stages = [predict_stage(part, limits, own, layers=layers) for part in work]
     stages.append(Stage(HOST, reached.step_us / 1e3))
     step_ms = sum(stage.ms for stage in stages)
     memory = _memory(model, head, reached, batch=batch, positions=positions)

@@ -71,6 +71,8 @@ def head_work(
     copied = 2.0 * candidates * _FLOAT
     if not head.fused:
         copied += 2 * candidates * (row + (width * _FLOAT if widened and head.precision != "fp32" else 0))
+        if widened and head.precision == "int8":  # products before a block's scale comes to their sum
+            copied += 2 * candidates * width * _FLOAT
     return [
         Work(
             CENTROIDS,
