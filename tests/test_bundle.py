@@ -16,7 +16,7 @@ from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle, hash_file
 from flashhead_edge.errors import BundleError
 from flashhead_edge.manifest import FileRecord
-from tests.tiny_heads import head_bundle, random_head, random_index, table_bias, table_rows
+from tests.tiny_heads import head_bundle, int8_head, random_head, random_index, table_bias, table_rows
 
 HEAD = random_head(60, 32, bias=True)
 INDEX = random_index(HEAD, 4, always=(1,))
@@ -253,6 +253,24 @@ def test_a_table_that_reaches_beyond_the_end_is_refused(folder: Path, edit: Any)
     edit(lambda document: document["tables"][layout.ROWS].update(offset=size - 64))
     with pytest.raises(BundleError, match="lies outside"):
         Bundle.open(folder)
+
+
+def test_int8_rows_come_with_their_scales(tmp_path: Path) -> None:
+    head = int8_head(61, 64)
+    index = random_index(head, 4, always=(1,))
+    bundle = head_bundle(tmp_path / "int8", head, index, 3, rows="int8")
+    np.testing.assert_array_equal(bundle.rows().slots(index.slot_of_token), head.rows)
+    assert bundle.manifest.row_bytes == bundle.rows().row_bytes == 64 + 2 * 2
+    whole = json.loads((bundle.path / layout.MANIFEST).read_text(encoding="utf-8"))
+    for change, message in (
+        (lambda tables: tables.pop(layout.ROW_SCALES), "no table 'head.row_scales'"),
+        (lambda tables: tables[layout.ROW_SCALES]["shape"].reverse(), "does not describe the rows"),
+    ):
+        changed = json.loads(json.dumps(whole))
+        change(changed["tables"])
+        (bundle.path / layout.MANIFEST).write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(BundleError, match=message):
+            Bundle.open(bundle.path).rows()
 
 
 def test_what_is_not_there_is_named(folder: Path) -> None:
