@@ -214,6 +214,14 @@ def test_rows_that_are_int8_are_stored_so(
         assert len(got) >= len(expected) - 1
 
 
+def test_a_table_that_tensorrt_reads_too_has_floats() -> None:
+    assert ExportOptions().portable_clusters == "auto"
+    for target in ("tensorrt", "all"):
+        assert ExportOptions(target=target).portable_clusters == "fp16"
+        assert ExportOptions(target=target, cluster_precision="int8").portable_clusters == "fp16"
+        assert ExportOptions(target=target).tensorrt().cluster_precision == "fp16"
+
+
 def test_same_input_and_seed_give_the_same_files(tiny_folder: Any, states_file: Path, tmp_path: Path) -> None:
     first, second = (
         export_bundle(tiny_folder("llama"), tmp_path / name, head_only(states_file)) for name in ("one", "two")
