@@ -6,6 +6,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.cli import main
 from flashhead_edge.cli.inspect import bundle_report, head_bytes_per_step, human_bytes
@@ -67,21 +68,19 @@ def test_measured_quality_is_shown(bundle):
 @pytest.mark.parametrize(
     ("centroids", "rows", "expected"),
     [
-        ("fp32", "fp32", 4 * 128 + 5 * 128),
-        ("int8", "fp16", 4 * 36 + 5 * 64),
-        ("int4", "fp16", 4 * 20 + 5 * 64),
+        ("fp32", 128, 4 * 128 + 5 * 128),
+        ("int8", 64, 4 * 36 + 5 * 64),
+        ("int4", 34, 4 * 20 + 5 * 34),
     ],
     ids=lambda value: str(value),
 )
 def test_bytes_of_a_step(bundle, centroids, rows, expected):
     manifest = changed(
-        Bundle.open(bundle).manifest,
-        centroid_precision=centroids,
-        cluster_precision=rows,
-        num_probes=1,
-        cluster_size=3,
-        always_scored=2,
+        Bundle.open(bundle).manifest, centroid_precision=centroids, num_probes=1, cluster_size=3, always_scored=2
     )
+    table = manifest.tables[layout.ROWS]
+    length = rows * table.shape[0] * table.shape[1]
+    manifest = dataclasses.replace(manifest, tables={layout.ROWS: dataclasses.replace(table, length=length)})
     assert head_bytes_per_step(manifest) == expected
     assert head_bytes_per_step(dataclasses.replace(manifest, has_bias=True)) == expected + 5 * 4
     assert bundle_report(manifest, verified=True)["bytes_reduction"] == VOCAB * HIDDEN * 2 / expected
