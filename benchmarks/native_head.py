@@ -107,7 +107,7 @@ def write_heads(bundle: Bundle, scratch: Path) -> dict[str, Path]:
     for name in (layout.HEAD_GRAPH, layout.HEAD_DATA):
         os.link(bundle.file(name), scratch / name)
     tables = read_tables(bundle)
-    rows = tables.rows.read(bundle.path).reshape(-1, bundle.manifest.hidden_size).astype(np.float32)
+    rows = bundle.rows().slots(slice(None))
     with DataFile(scratch / "variants.data") as data:
         low = {bits: append_low_bit_rows(data, tables, rows, bits) for bits in (8, 4)}
         quantized = quantize_rows(bundle.index().narrow_centroids, 4)
@@ -158,6 +158,7 @@ def read_tables(bundle: Bundle) -> HeadTables:
         logit_scale=manifest.logit_scale,
         logit_softcap=manifest.logit_softcap,
         projection=refs.get("head.projection"),
+        row_scales=refs.get(layout.ROW_SCALES),
     )
 
 

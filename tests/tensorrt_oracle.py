@@ -73,6 +73,7 @@ def tables_of(bundle: Bundle) -> HeadTables:
         rows=refs[layout.ROWS],
         token_order=refs[layout.TOKEN_ORDER],
         row_bias=refs.get(layout.ROW_BIAS),
+        row_scales=refs.get(layout.ROW_SCALES),
         centroids=refs["head.centroids"],
         centroid_scales=refs.get("head.centroid_scales"),
         centroid_bits=32,
