@@ -6,8 +6,6 @@
 #include <math.h>
 #include <stdint.h>
 
-#include <algorithm>
-
 namespace flashhead {
 
 inline float RootMeanSquare(const float* from, int64_t width, float epsilon) {

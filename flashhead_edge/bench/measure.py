@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from flashhead_edge.manifest import BodyRecord
 
 _Int64 = npt.NDArray[np.int64]
-#: The pseudo-head of :class:`BodyDecoder`.
 #: What agreement is measured on: so many tokens after each prompt.
 _TEXT_TOKENS = 64
 

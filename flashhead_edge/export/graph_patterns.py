@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -94,8 +95,21 @@ def rms_norm(name: str, view: GraphView) -> RmsNorm | None:
     return RmsNorm(source, weight, epsilon[0], tuple(node.output[0] for node in inner))
 
 
-def drop_makers(graph: onnx.GraphProto, values: set[str]) -> None:
-    """Remove the nodes whose first output is one of the values."""
-    kept = [node for node in graph.node if node.output[0] not in values]
+def absorb(graph: onnx.GraphProto, change: Callable[[onnx.NodeProto, GraphView], set[str]]) -> int:
+    """Let nodes take over what others do, in place.
+
+    Args:
+        graph: The graph.
+        change: Changes a node and returns the values that are then superfluous, each a node's first output; none where
+            the node stays as it is. Its view counts what was read before any change.
+
+    Returns:
+        How many nodes were changed.
+    """
+    view = GraphView(graph)
+    taken = [change(node, view) for node in graph.node]
+    superfluous = set().union(*taken)
+    kept = [node for node in graph.node if node.output[0] not in superfluous]
     del graph.node[:]
     graph.node.extend(kept)
+    return sum(map(bool, taken))

@@ -131,7 +131,7 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
         if tables.row_scales is not None:
             graph.external(tables.row_scales)
             scales = graph.node("Gather", [tables.row_scales.name, piece], f"{place}/scales/Gather", axis=0)
-        products.append(_products(graph, tables, rows, scales, state, (0, length * size), suffix))
+        products.append(_products(graph, tables, rows, scales, state, length * size, suffix))
     joined = graph.node("Concat", products, "/head/logits/Concat", axis=1) if count > 1 else products[0]
     return graph.node("Squeeze", [joined, "/head/logits/last"], "/head/logits/Squeeze")
 
@@ -152,10 +152,10 @@ def _products(
     rows: str,
     scales: str | None,
     state: str,
-    shape: tuple[int, int],
+    count: int,
     suffix: str = "",
 ) -> str:
-    """Products of stored rows, [B, C, H] after a reshape to ``shape``, with the state: [B, C, 1].
+    """Products of ``count`` stored rows for each state with that state: [B, count, 1].
 
     Int8 codes are multiplied with the state and summed by block before their scales come to it: a scale for every
     code would be one more pass over all of them.
@@ -164,14 +164,14 @@ def _products(
     place = f"/head/clusters{suffix}"
     if tables.rows.dtype != "float32":
         rows = graph.node("Cast", [rows], f"{place}/Cast", to=1)
-    graph.constant(f"{place}/shape", np.array([*shape, width], np.int64))
+    graph.constant(f"{place}/shape", np.array([0, count, width], np.int64))
     rows = graph.node("Reshape", [rows, f"{place}/shape"], f"{place}/Reshape")
     logits = f"/head/logits{suffix}"
     if scales is None:
         return graph.node("MatMul", [rows, state], f"{logits}/MatMul")
     blocks = width // BLOCK_SIZE
-    graph.constant(f"{place}/blocks", np.array([*shape, blocks, BLOCK_SIZE], np.int64))
-    graph.constant(f"{place}/scales/shape", np.array([*shape, blocks], np.int64))
+    graph.constant(f"{place}/blocks", np.array([0, count, blocks, BLOCK_SIZE], np.int64))
+    graph.constant(f"{place}/scales/shape", np.array([0, count, blocks], np.int64))
     graph.constant("/head/logits/block", np.array([3], np.int64))
     products = graph.node("Mul", [rows, state], f"{logits}/Mul")
     products = graph.node("Reshape", [products, f"{place}/blocks"], f"{logits}/Reshape")

@@ -10,9 +10,9 @@ States are rounded once instead of twice, and the threads meet once instead of f
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
+from flashhead_edge.export.graph_patterns import GraphView, absorb
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 
 if TYPE_CHECKING:
@@ -31,63 +31,40 @@ def use_native_gates(model: onnx.ModelProto) -> int:
     Returns:
         How many were joined.
     """
-    graph = model.graph
-    maker = {output: node for node in graph.node for output in node.output}
-    uses = Counter(name for node in graph.node for name in node.input)
-    uses.update(value.name for value in graph.output)
-    replaced: dict[str, onnx.NodeProto] = {}
-    dropped: set[str] = set()
-    for node in graph.node:
-        found = _gated(node, maker, uses)
-        if found is not None:
-            replaced[node.output[0]], inner = found
-            dropped |= inner
-    kept = [replaced.get(node.output[0], node) for node in graph.node if node.output[0] not in dropped]
-    del graph.node[:]
-    graph.node.extend(kept)
-    return len(replaced)
+    return absorb(model.graph, _take_gate)
 
 
-def _gated(
-    node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], uses: Counter[str]
-) -> tuple[onnx.NodeProto, set[str]] | None:
-    """The operator in place of a last Mul, and what it makes superfluous; None where the node is none."""
+def _take_gate(node: onnx.NodeProto, view: GraphView) -> set[str]:
+    """Make a last Mul the operator; the values that are then superfluous, none where it stays as it is."""
     from onnx import helper
 
     if node.op_type != "Mul" or len(node.input) != 2:
-        return None
+        return set()
     for activated, other in (tuple(node.input), tuple(node.input)[::-1]):
-        found = _activation(activated, maker)
+        found = _activation(activated, view)
         if found is None:
             continue
         kind, source, between = found
-        gate, up = maker.get(source), maker.get(other)
+        gate, up = view.maker.get(source), view.maker.get(other)
         if gate is None or up is None or not _fit(gate, up):
             continue
         # The gate's product goes nowhere else: SiLU takes it twice.
         inner = {source: 2 if len(between) == 2 else 1, other: 1} | dict.fromkeys(between, 1)
-        if any(uses[name] != count for name, count in inner.items()):
+        if any(view.uses[name] != count for name, count in inner.items()):
             continue
-        weights = [*_three(gate), *_three(up)]
-        attributes = {item.name: helper.get_attribute_value(item) for item in gate.attribute}
-        joined = helper.make_node(
-            _GATED,
-            [gate.input[0], *weights],
-            list(node.output),
-            name=node.name,
-            domain=NATIVE_DOMAIN,
-            activation=kind,
-            **attributes,
-        )
-        return joined, set(inner)
-    return None
+        node.op_type, node.domain = _GATED, NATIVE_DOMAIN
+        del node.input[:], node.attribute[:]
+        node.input.extend([gate.input[0], *_three(gate), *_three(up)])
+        node.attribute.extend([*gate.attribute, helper.make_attribute("activation", kind)])
+        return set(inner)
+    return set()
 
 
-def _activation(name: str, maker: dict[str, onnx.NodeProto]) -> tuple[int, str, tuple[str, ...]] | None:
+def _activation(name: str, view: GraphView) -> tuple[int, str, tuple[str, ...]] | None:
     """Which activation makes a value, of what, and the values in between, itself included."""
     from onnx import helper
 
-    node = maker.get(name)
+    node = view.maker.get(name)
     if node is None:
         return None
     if node.op_type == "Gelu" and not node.domain:
@@ -95,7 +72,7 @@ def _activation(name: str, maker: dict[str, onnx.NodeProto]) -> tuple[int, str, 
         return (_GELU_TANH, node.input[0], (name,)) if attributes.get("approximate") == b"tanh" else None
     if node.op_type == "Mul" and len(node.input) == 2:
         for source, logistic in (tuple(node.input), tuple(node.input)[::-1]):
-            other = maker.get(logistic)
+            other = view.maker.get(logistic)
             if other is not None and other.op_type == "Sigmoid" and other.input[0] == source:
                 return _SILU, source, (name, logistic)
     return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashhead_edge.export.graph_patterns import GraphView, RmsNorm, drop_makers, rms_norm
+from flashhead_edge.export.graph_patterns import GraphView, RmsNorm, absorb, rms_norm
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 
 if TYPE_CHECKING:
@@ -34,20 +34,13 @@ def use_native_norms(model: onnx.ModelProto) -> int:
     Returns:
         How many operators took theirs.
     """
-    view = GraphView(model.graph)
-    dropped: set[str] = set()
-    changed = 0
-    for node in model.graph.node:
-        if (node.domain, node.op_type) == (NATIVE_DOMAIN, _ATTENTION) and node.input[_KEY]:
-            inner = _take_norms(node, view)
-            dropped |= inner
-            changed += bool(inner)
-    drop_makers(model.graph, dropped)
-    return changed
+    return absorb(model.graph, _take_norms)
 
 
 def _take_norms(node: onnx.NodeProto, view: GraphView) -> set[str]:
     """Change an operator; the values that are then superfluous, none where it stays as it is."""
+    if (node.domain, node.op_type) != (NATIVE_DOMAIN, _ATTENTION) or not node.input[_KEY]:
+        return set()
     query, key = (_norm_of_heads(node.input[place], view) for place in (_QUERY, _KEY))
     if query is None or key is None or query.epsilon != key.epsilon:
         return set()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashhead_edge.export.graph_patterns import GraphView, drop_makers, rms_norm
+from flashhead_edge.export.graph_patterns import GraphView, absorb, rms_norm
 from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 
 if TYPE_CHECKING:
@@ -34,20 +34,13 @@ def use_native_residuals(model: onnx.ModelProto) -> int:
     Returns:
         How many products took theirs.
     """
-    view = GraphView(model.graph)
-    dropped: set[str] = set()
-    changed = 0
-    for node in model.graph.node:
-        if node.domain == NATIVE_DOMAIN and node.op_type in _PRODUCTS:
-            inner = _take_residual(node, view)
-            dropped |= inner
-            changed += bool(inner)
-    drop_makers(model.graph, dropped)
-    return changed
+    return absorb(model.graph, _take_residual)
 
 
 def _take_residual(node: onnx.NodeProto, view: GraphView) -> set[str]:
     """Change a product; the values that are then superfluous, none where it stays as it is."""
+    if node.domain != NATIVE_DOMAIN or node.op_type not in _PRODUCTS:
+        return set()
     normed = node.input[0]
     skip = view.maker.get(normed)
     if skip is None or (skip.domain, skip.op_type) != (_DOMAIN, _SKIP) or view.uses[normed] != 1:
