@@ -6,8 +6,6 @@ prompts and single steps are timed in turn at several lengths of the text. Write
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +14,18 @@ from typing import Any
 
 from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
-from benchmarks.models import MODELS, RESULTS
-from benchmarks.undisturbed import go_first
-from benchmarks.variants import ROUNDS, graph_beside, graph_of_standard_body, int4_bundle, prompts_and_steps
+from benchmarks.variants import (
+    graph_beside,
+    graph_of_standard_body,
+    int4_bundle,
+    measure_models,
+    prompts_and_steps,
+)
 from flashhead_edge import Bundle, Generator, layout
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.native_residuals import use_native_residuals
-from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
 REPEATING = (
@@ -41,18 +42,8 @@ THREADS = 2
 
 def main() -> None:
     """Measure every model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    arguments = parser.parse_args()
-    go_first()
-    report = {
-        "machine": host_facts().as_dict(),
-        "threads": THREADS,
-        "rounds": ROUNDS,
-        "new_tokens": NEW_TOKENS,
-        "models": [measure(name) for name in arguments.models],
-    }
-    (RESULTS / "attention.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    facts = {"threads": THREADS, "new_tokens": NEW_TOKENS}
+    measure_models(__doc__, "attention.json", facts, measure)
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Runtime's profiles of the same steps; memory is that of ``flashhead-edge generat
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -26,9 +25,14 @@ import numpy as np
 
 from benchmarks.decoding_tables import OURS, THEIRS
 from benchmarks.demo import PROMPTS
-from benchmarks.models import MODELS, RESULTS
-from benchmarks.undisturbed import go_first
-from benchmarks.variants import ROUNDS, graph_beside, graph_of_standard_body, int4_bundle, prompts_and_steps
+from benchmarks.variants import (
+    ROUNDS,
+    graph_beside,
+    graph_of_standard_body,
+    int4_bundle,
+    measure_models,
+    prompts_and_steps,
+)
 from flashhead_edge import Bundle, Generator, layout, native
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph
@@ -38,7 +42,6 @@ from flashhead_edge.export.native_graph import NATIVE_DOMAIN
 from flashhead_edge.export.native_norms import use_native_norms
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.native_residuals import use_native_residuals
-from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
 LENGTHS = (32, 512)
@@ -56,19 +59,8 @@ _OP = "MatMulNBits"
 
 def main() -> None:
     """Measure every model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    arguments = parser.parse_args()
-    go_first()
-    report = {
-        "machine": host_facts().as_dict(),
-        "kernels": native.kernels(),
-        "threads": THREADS,
-        "rounds": ROUNDS,
-        "new_tokens": NEW_TOKENS,
-        "models": [measure(name) for name in arguments.models],
-    }
-    (RESULTS / "body-products.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    facts = {"kernels": native.kernels(), "threads": THREADS, "new_tokens": NEW_TOKENS}
+    measure_models(__doc__, "body-products.json", facts, measure)
 
 
 def measure(name: str) -> dict[str, Any]:

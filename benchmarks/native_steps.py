@@ -6,8 +6,6 @@ native head alone over the same rows in float16 and int8. Writes ``results/nativ
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.models import MODELS, RESULTS
-from benchmarks.undisturbed import go_first
-from benchmarks.variants import ROUNDS, graph_beside, graph_of_standard_body, int4_bundle, prompts_and_steps
+from benchmarks.variants import (
+    graph_beside,
+    graph_of_standard_body,
+    int4_bundle,
+    measure_models,
+    prompts_and_steps,
+)
 from flashhead_edge import Bundle, native
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph
@@ -26,7 +28,6 @@ from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_norms import use_native_norms
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.native_residuals import use_native_residuals
-from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.profiling.fed_head import FedHead, FedTables
 from flashhead_edge.row_table import RowTable
 
@@ -56,20 +57,13 @@ INT8_ROWS = "half the bytes of stage 2, so half its time"
 
 def main() -> None:
     """Measure every model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    arguments = parser.parse_args()
-    go_first()
-    report = {
-        "machine": host_facts().as_dict(),
+    facts = {
         "kernels": native.kernels(),
         "threads": THREADS,
-        "rounds": ROUNDS,
         "positions": POSITIONS,
         "predicted": {name: expected for name, _, expected in PARTS} | {"int8 rows": INT8_ROWS},
-        "models": [measure(name) for name in arguments.models],
     }
-    (RESULTS / "native-steps.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    measure_models(__doc__, "native-steps.json", facts, measure)
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.models import bundle_of
+from benchmarks.models import MODELS, RESULTS, bundle_of
+from benchmarks.undisturbed import go_first
 from flashhead_edge import Bundle, layout
 from flashhead_edge.bench.heads import with_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
 from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
 if TYPE_CHECKING:
     import onnx
 
 STEPS, SETTLING, ROUNDS = 40, 8, 5
+
+
+def measure_models(
+    description: str | None, file: str, facts: dict[str, Any], measure: Callable[[str], dict[str, Any]]
+) -> None:
+    """The command line of a comparison: measure the models that are asked for, and write the report.
+
+    Args:
+        description: Of the script.
+        file: Name of the report in the folder of results.
+        facts: What the report says besides the machine, the rounds and the models.
+        measure: What it says of a model, by name.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    arguments = parser.parse_args()
+    go_first()
+    report = {"machine": host_facts().as_dict(), "rounds": ROUNDS} | facts
+    report["models"] = [measure(name) for name in arguments.models]
+    (RESULTS / file).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def int4_bundle(name: str) -> Bundle:
