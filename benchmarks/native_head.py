@@ -26,6 +26,8 @@ from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
 from flashhead_edge.export.head_graph import HEAD_OUTPUTS, HeadTables
 from flashhead_edge.export.native_graph import native_head_graph
+from flashhead_edge.export.stored_centroids import StoredCentroids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.quantize import quantize_rows
@@ -110,12 +112,7 @@ def write_heads(bundle: Bundle, scratch: Path) -> dict[str, Path]:
     rows = bundle.rows().slots(slice(None))
     with DataFile(scratch / "variants.data") as data:
         low = {bits: append_low_bit_rows(data, tables, rows, bits) for bits in (8, 4)}
-        quantized = quantize_rows(bundle.index().narrow_centroids, 4)
-        int4_centroids = {
-            "centroids": data.append("head.centroids", quantized.codes),
-            "centroid_scales": data.append("head.centroid_scales", quantized.scales),
-            "centroid_bits": 4,
-        }
+        int4_centroids = {"centroids": StoredCentroids.write(data, bundle.index().narrow_centroids, 4)}
     variants = {
         "native": tables,
         "native, int8 rows first": replace(tables, **low[8]),
@@ -145,12 +142,10 @@ def read_tables(bundle: Bundle) -> HeadTables:
             refs[tensor.name] = TensorRef(tensor.name, dtype, tuple(tensor.dims), *where)
     manifest = bundle.manifest
     return HeadTables(
-        rows=refs[layout.ROWS],
+        rows=StoredRows.among(refs),
         token_order=refs[layout.TOKEN_ORDER],
         row_bias=refs.get(layout.ROW_BIAS),
-        centroids=refs["head.centroids"],
-        centroid_scales=refs.get("head.centroid_scales"),
-        centroid_bits={"int4": 4, "int8": 8}.get(manifest.index.centroid_precision, 32),
+        centroids=StoredCentroids.among(refs),
         centroid_bias=refs["head.centroid_bias"],
         selection_offset=refs["head.selection_offset"],
         num_probes=manifest.index.num_probes,
@@ -158,7 +153,6 @@ def read_tables(bundle: Bundle) -> HeadTables:
         logit_scale=manifest.logit_scale,
         logit_softcap=manifest.logit_softcap,
         projection=refs.get("head.projection"),
-        row_scales=refs.get(layout.ROW_SCALES),
     )
 
 

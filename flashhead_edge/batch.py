@@ -42,7 +42,7 @@ def generate_batch(
             while waiting and len(active) < rows:
                 writer = waiting.popleft()
                 began = time.perf_counter()
-                output = decoder.read(len(active), writer.prompt_ids)
+                output = decoder.read(len(active), writer.prompt_ids, greedy=writer.is_greedy)
                 generator.recorder.ran(began, fed=len(writer.prompt_ids), is_prompt=True)
                 writer.write(output)
                 if not writer.finished:
@@ -50,7 +50,7 @@ def generate_batch(
             if not active:
                 continue
             began = time.perf_counter()
-            output = decoder.step([writer.token_ids[-1] for writer in active])
+            output = decoder.step([writer.token_ids[-1] for writer in active], greedy=active[0].is_greedy)
             generator.recorder.ran(began, fed=len(active), is_prompt=False)
             for row, writer in enumerate(active):
                 writer.write(output, row)

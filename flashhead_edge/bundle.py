@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,10 +112,10 @@ class Bundle:
         Raises:
             BundleError: The bundle does not name what its rows need, or their types or shapes do not go together.
         """
-        rows = self.table(layout.ROWS)
-        scales = self.table(layout.ROW_SCALES) if rows.dtype == np.int8 else None
+        nibbles = (layout.HIGH_NIBBLES, layout.LOW_NIBBLES, layout.ROW_SCALES)
+        tables: list[Any] = [self.table(name) for name in nibbles if layout.ROWS not in self.manifest.tables]
         try:
-            return RowTable(rows, None if scales is None else scales.view(np.float16))
+            return RowTable(*(tables or [self.table(layout.ROWS)]))
         except OptionError as error:
             raise BundleError(
                 f"{layout.MANIFEST} does not describe the rows of a head.", found=error.found, expected=error.expected

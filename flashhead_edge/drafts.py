@@ -133,7 +133,7 @@ class DraftModel:
         guesses: list[int] = []
         fed = ids[kept:]
         while len(guesses) < count:
-            output = decoder.step(np.array([fed], dtype=np.int64))
+            output = decoder.step(np.array([fed], dtype=np.int64), greedy=True)
             fed = [int(output.head.token_ids[0])]
             guesses += fed
         self._fed = ids + guesses[:-1]

@@ -6,7 +6,6 @@ The command line prints it without a traceback and exits with :attr:`FlashHeadEr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -118,6 +117,8 @@ def did_you_mean(name: str, known: Iterable[str], *, limit: int = 20) -> str:
     Returns:
         A sentence such as ``did you mean 'gemma2'? Known: gemma2, llama``.
     """
+    import difflib  # of no use until something goes wrong
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     listed = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

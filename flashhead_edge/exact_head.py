@@ -83,7 +83,7 @@ class ExactHead:
         codes, scales = bundle.table(layout.LOW_BIT_CODES), bundle.table(layout.LOW_BIT_SCALES)
         quantized = QuantizedRows(
             codes.reshape(-1, *codes.shape[2:]).view(np.uint8),
-            scales.reshape(-1, scales.shape[2]).view(np.float32),
+            scales.reshape(-1, scales.shape[2]).view(np.float16),
             8,
             stored.shape[1],
         )

@@ -88,7 +88,7 @@ class GenerationStream(Iterator[str]):
             while not writer.finished:
                 known = len(writer.prompt_ids) + len(writer.token_ids)
                 start = time.perf_counter()
-                output = decoder.step(np.array([fed], dtype=np.int64), scored=len(drafts) + 1)
+                output = decoder.step(np.array([fed], dtype=np.int64), scored=len(drafts) + 1, greedy=writer.is_greedy)
                 recorder.ran(start, fed=len(fed), is_prompt=not writer.token_ids)
                 for row in range(len(drafts) + 1):
                     if piece := writer.write(output, row):

@@ -28,8 +28,16 @@ ENGINES = "engines"
 #: Folder for profiles; the manifest does not list what is in it.
 PROFILES = "profiles"
 
-#: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H].
+#: Optional input [1] bool of native graphs, false where nothing is fed: whether only ``token_ids`` is wanted.
+#: Candidates that cannot be the token then keep an estimate for a logit, below the token's.
+GREEDY_INPUT = "greedy"
+
+#: Name of the initializer with the cluster-ordered vocabulary rows, [T, C, H]; int8 rows lie in two halves instead.
 ROWS = "head.rows"
+#: Names of the initializers with the nibbles of int8 rows, [T, C, H / 32, 16] uint8 each
+#: (:func:`flashhead_edge.quantize.split_nibbles`).
+HIGH_NIBBLES = "head.high_nibbles"
+LOW_NIBBLES = "head.low_nibbles"
 #: Name of the initializer with the scales of int8 rows, [T, C, H / 32] float16.
 ROW_SCALES = "head.row_scales"
 #: Name of the initializer with the bias of every slot, [T, C] float32, where the head has a bias.
@@ -41,6 +49,6 @@ SLOT_OF_TOKEN = "head.slot_of_token"
 #: Name of the input-embedding table of a model whose head is not tied, [V, H].
 EMBEDDING_ROWS = "embedding.rows"
 #: Names of the initializers with the low-bit rows in the table's order: codes [T, C, blocks, bytes] uint8, and their
-#: scales [T, C, blocks] float32.
+#: scales [T, C, blocks] float16.
 LOW_BIT_CODES = "head.low_bit_codes"
 LOW_BIT_SCALES = "head.low_bit_scales"

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 
 from flashhead_edge.errors import BundleError
-from flashhead_edge.layout import MANIFEST, ROW_SCALES, ROWS, SCHEMA_VERSION
+from flashhead_edge.layout import HIGH_NIBBLES, LOW_NIBBLES, MANIFEST, ROW_SCALES, ROWS, SCHEMA_VERSION
 from flashhead_edge.typed_json import JsonDocument
 
 _DOCUMENT = JsonDocument(MANIFEST, SCHEMA_VERSION, BundleError, "export the model again")
@@ -142,9 +142,9 @@ class BodyRecord:
 class Manifest:
     """Everything that ``flashhead.json`` says.
 
-    ``tables`` names the tensors that readers map without an ONNX parser: ``head.rows`` [T, C, H],
-    ``head.slot_of_token`` [V] and, where the head has them, ``head.row_scales`` [T, C, H / 32] and ``head.row_bias``
-    [T, C].
+    ``tables`` names the tensors that readers map without an ONNX parser: ``head.rows`` [T, C, H], or
+    of int8 rows ``head.high_nibbles`` and ``head.low_nibbles`` [T, C, H / 32, 16] and ``head.row_scales``
+    [T, C, H / 32]; ``head.slot_of_token`` [V]; and, where the head has one, ``head.row_bias`` [T, C].
     """
 
     created_by: str
@@ -169,9 +169,17 @@ class Manifest:
     @property
     def row_bytes(self) -> int:
         """Bytes of a stored row, its scales included."""
-        rows, scales = self.tables[ROWS], self.tables.get(ROW_SCALES)
-        slots = rows.shape[0] * rows.shape[1]
-        return (rows.length + (0 if scales is None else scales.length)) // slots
+        return self.bytes_of_row(ROWS, HIGH_NIBBLES, LOW_NIBBLES, ROW_SCALES)
+
+    @property
+    def slots(self) -> int:
+        """Rows that are stored, those of no token included."""
+        rows = self.tables[ROWS if ROWS in self.tables else HIGH_NIBBLES]
+        return rows.shape[0] * rows.shape[1]
+
+    def bytes_of_row(self, *names: str) -> int:
+        """Bytes that some tables have for each stored row; of those that there are."""
+        return sum(self.tables[name].length for name in names if name in self.tables) // self.slots
 
     def to_json(self) -> str:
         """The text of ``flashhead.json``."""

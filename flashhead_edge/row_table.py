@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import OptionError
-from flashhead_edge.quantize import BLOCK_SIZE
+from flashhead_edge.quantize import BLOCK_SIZE, join_nibbles
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -19,39 +19,49 @@ class RowTable:
     """Rows in the order of the clusters; memory-mapped or not.
 
     Attributes:
-        rows: [T, C, H] float16 or float32; or int8 codes, which ``scales`` multiply.
-        scales: Of int8 codes: one for every 32 numbers of a row, [T, C, H / 32] float16.
+        rows: [T, C, H] float16 or float32; or of int8 codes the high nibbles, [T, C, H / 32, 16] uint8.
+        low: Of int8 codes the low nibbles, [T, C, H / 32, 16] uint8 (:func:`~flashhead_edge.quantize.split_nibbles`).
+        scales: Of int8 codes the factor of every 32 numbers of a row, [T, C, H / 32] float16.
 
     Raises:
         OptionError: Types or shapes do not go together.
     """
 
     rows: npt.NDArray[Any]
+    low: npt.NDArray[np.uint8] | None = None
     scales: npt.NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
-        coded = self.rows.dtype == np.int8
-        shape = (*self.rows.shape[:-1], self.rows.shape[-1] // BLOCK_SIZE)
-        found = None if self.scales is None else (self.scales.dtype.name, self.scales.shape)
-        fits = found == (("float16", shape) if coded and self.rows.shape[-1] % BLOCK_SIZE == 0 else None)
-        if self.rows.ndim != 3 or self.rows.dtype not in (np.float16, np.float32, np.int8) or not fits:
+        found = [_kind(array) for array in (self.rows, self.low, self.scales)]
+        shape = self.rows.shape
+        expected: list[list[Any]] = [[("float16", shape), None, None], [("float32", shape), None, None]]
+        if len(shape) == 4:
+            nibbles = ("uint8", (*shape[:3], BLOCK_SIZE // 2))
+            expected = [[nibbles, nibbles, ("float16", shape[:3])]]
+        if len(shape) not in (3, 4) or found not in expected:
             raise OptionError(
                 "These are no rows of a head.",
-                found=f"{self.rows.dtype} {list(self.rows.shape)} with scales {found}",
-                expected="[T, C, H] float16 or float32, or int8 with scales [T, C, H / 32] float16",
+                found=f"{found[0]}, low nibbles {found[1]}, scales {found[2]}",
+                expected="[T, C, H] float16 or float32, or nibbles [T, C, H / 32, 16] uint8 twice with "
+                "scales [T, C, H / 32] float16",
             )
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """T, C and H."""
-        clusters, size, width = self.rows.shape
-        return clusters, size, width
+        clusters, size, width = self.rows.shape[:3]
+        return clusters, size, width if self.scales is None else width * BLOCK_SIZE
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row, scales included."""
-        width = self.shape[2]
-        return width * self.rows.dtype.itemsize + (0 if self.scales is None else width // BLOCK_SIZE * 2)
+        clusters, size, _ = self.shape
+        return sum(array.nbytes for array in self.arrays) // (clusters * size)
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """All that there is of ``rows``, ``low`` and ``scales``."""
+        return tuple(array for array in (self.rows, self.low, self.scales) if array is not None)
 
     def clusters(self, which: Any) -> _Float32:
         """Rows of some clusters.
@@ -62,7 +72,7 @@ class RowTable:
         Returns:
             [..., C, H] float32: exactly what is stored.
         """
-        return _widened(self.rows[which], None if self.scales is None else self.scales[which])
+        return _widened(*(array[which] for array in self.arrays))
 
     def slots(self, which: Any) -> _Float32:
         """Rows of some slots.
@@ -73,12 +83,11 @@ class RowTable:
         Returns:
             [..., H] float32: exactly what is stored.
         """
-        rows, scales = self.flat()
-        return _widened(rows[which], None if scales is None else scales[which])
+        return _widened(*(array[which] for array in self.flat()))
 
     def first(self, count: int) -> RowTable:
         """The first clusters; views, no copies."""
-        return RowTable(self.rows[:count], None if self.scales is None else self.scales[:count])
+        return RowTable(*(array[:count] for array in self.arrays))
 
     def joined(self, count: int) -> RowTable:
         """Every ``count`` neighbours one cluster; views, no copies.
@@ -87,29 +96,29 @@ class RowTable:
             count: A divisor of T.
         """
         clusters, size, _ = self.shape
+        shape = (clusters // count, size * count)
+        return RowTable(*(array.reshape(*shape, *array.shape[2:]) for array in self.arrays))
 
-        def join(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return array.reshape(clusters // count, size * count, array.shape[2])
-
-        return RowTable(join(self.rows), None if self.scales is None else join(self.scales))
-
-    def flat(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16] | None]:
-        """Rows and scales by slot, [T * C, H] and [T * C, H / 32]: views, no copies."""
+    def flat(self) -> tuple[npt.NDArray[Any], ...]:
+        """:attr:`arrays` by slot, [T * C, ...] each: views, no copies."""
         # Views of plain arrays: every slice of a memmap takes longer.
-        rows, scales = np.asarray(self.rows), self.scales
-        return (
-            rows.reshape(-1, rows.shape[2]),
-            None if scales is None else np.asarray(scales).reshape(-1, scales.shape[2]),
-        )
+        return tuple(np.asarray(array).reshape(-1, *array.shape[2:]) for array in self.arrays)
 
     def floats(self) -> npt.NDArray[Any]:
         """[T, C, H] float16 or float32: the stored array where it is one, else a float32 copy."""
         return self.rows if self.scales is None else self.clusters(slice(None))
 
 
-def _widened(rows: npt.NDArray[Any], scales: npt.NDArray[np.float16] | None) -> _Float32:
-    wide = rows.astype(np.float32)
-    if scales is not None:
-        blocks = wide.reshape(*scales.shape, BLOCK_SIZE)
-        blocks *= scales[..., None]
+def _kind(array: npt.NDArray[Any] | None) -> tuple[str, tuple[int, ...]] | None:
+    return None if array is None else (array.dtype.name, array.shape)
+
+
+def _widened(
+    rows: npt.NDArray[Any], low: npt.NDArray[np.uint8] | None = None, scales: npt.NDArray[np.float16] | None = None
+) -> _Float32:
+    if low is None or scales is None:
+        return rows.astype(np.float32)
+    wide = join_nibbles(np.asarray(rows), np.asarray(low)).astype(np.float32)
+    blocks = wide.reshape(*scales.shape, BLOCK_SIZE)
+    blocks *= scales[..., None]
     return wide

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,7 +123,11 @@ class Sampler:
     ) -> None:
         self._options = options
         self._processors = [*processors, *logit_processors(options, end_ids)]
-        self._random = np.random.default_rng(options.seed)
+
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        """Made when something is drawn: greedy texts need none, and ``numpy.random`` takes 7 MB."""
+        return np.random.default_rng(self._options.seed)
 
     @property
     def changes_scores(self) -> bool:

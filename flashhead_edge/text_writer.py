@@ -78,6 +78,11 @@ class TextWriter:
         return self._finish_reason != "interrupted"
 
     @property
+    def is_greedy(self) -> bool:
+        """Whether the head's greedy tokens and the exact logits of some others decide everything."""
+        return not self._needs_all
+
+    @property
     def most_positions(self) -> int:
         """Positions that prompt and text can take in a cache."""
         return len(self.prompt_ids) + self._options.max_new_tokens

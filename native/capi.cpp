@@ -17,6 +17,8 @@ namespace flashhead {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 256;
+// Rows lie one after another: the one to fetch while one is scored.
+constexpr int64_t kAhead = 8;
 
 struct Found {
   float product;
@@ -35,6 +37,8 @@ double Norm(const float* values, int64_t width) {
   return sqrt(sum);
 }
 
+Codes KindOf(int bits) { return bits == 4 ? Codes::kInt4 : Codes::kInt8; }
+
 template <class Work>
 int Guard(Work work) {
   try {
@@ -50,7 +54,7 @@ int Guard(Work work) {
 
 using namespace flashhead;  // NOLINT: the file's own namespace, around C functions
 
-FLASHHEAD_EXPORT int flashhead_abi() { return 4; }
+FLASHHEAD_EXPORT int flashhead_abi() { return 5; }
 
 FLASHHEAD_EXPORT const char* flashhead_kernels() { return CurrentKernels()->name; }
 
@@ -67,15 +71,15 @@ FLASHHEAD_EXPORT int64_t flashhead_phase_times(int64_t* nanoseconds) {
 }
 
 // Products of `rows` low-bit rows with the states: out[b * rows + r].
-FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const float* scales, int bits, int64_t rows,
+FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const uint16_t* scales, int bits, int64_t rows,
                                     int64_t width, const float* states, int64_t batch, float* out) {
   return Guard([&] {
     States prepared;
     prepared.Assign(states, batch, width, true);
     std::vector<float*> places(batch);
     for (int64_t b = 0; b < batch; ++b) places[b] = out + b * rows;
-    CurrentKernels()->rows_low_bit(codes, scales, bits, rows, (width + kBlock - 1) / kBlock,
-                                   prepared.pointers(), batch, places.data());
+    CurrentKernels()->rows_low_bit(codes, scales, KindOf(bits), rows, (width + kBlock - 1) / kBlock,
+                                   prepared.pointers(), batch, places.data(), kAhead);
   });
 }
 
@@ -85,7 +89,7 @@ FLASHHEAD_EXPORT int flashhead_scan(const uint8_t* codes, const float* scales, i
 // the exact product of a row is at most its reach: its low-bit product + e * |state| + norm * (what rounding the state
 // moved + the rounding of the sums here, at most (blocks + 24) * 2^-24 * |state|). rest[b] is the greatest reach of the
 // rows that are not returned.
-FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scales, int bits,
+FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const uint16_t* scales, int bits,
                                          const float* errors, const float* bias, float norm, int64_t rows,
                                          int64_t width, const float* states, int64_t batch, int64_t count,
                                          int64_t* ids, float* products, float* reaches, float* rest) {
@@ -109,8 +113,8 @@ FLASHHEAD_EXPORT int flashhead_scan_best(const uint8_t* codes, const float* scal
     }
     for (int64_t begin = 0; begin < rows; begin += kRowsAtOnce) {
       const int64_t part = std::min(kRowsAtOnce, rows - begin);
-      CurrentKernels()->rows_low_bit(codes + begin * blocks * 4 * bits, scales + begin * blocks, bits, part, blocks,
-                                     prepared.pointers(), batch, places.data());
+      CurrentKernels()->rows_low_bit(codes + begin * blocks * 4 * bits, scales + begin * blocks, KindOf(bits), part, blocks,
+                                     prepared.pointers(), batch, places.data(), kAhead);
       for (int64_t b = 0; b < batch; ++b) {
         auto& heap = heaps[b];
         for (int64_t r = 0; r < part; ++r) {

@@ -16,7 +16,7 @@ using namespace flashhead;  // NOLINT: the file's own namespace, around C functi
 struct FlashheadTables {
   int64_t hidden_size, clusters, places, cluster_size, probes, width;
   const uint8_t* centroid_codes;  // [K, blocks, 32]
-  const float* centroid_scales;   // [K, blocks]
+  const uint16_t* centroid_scales;  // [K, blocks] in half precision
   const float* centroid_bias;     // [K]
   const float* selection_offset;  // [K]
   const float* estimate_offset;   // [K]
@@ -50,12 +50,13 @@ FLASHHEAD_EXPORT int flashhead_candidates(const FlashheadTables* tables, const f
     head.cluster_size = tables->cluster_size;
     head.always = tables->places - tables->clusters;
     head.probes = tables->probes;
-    head.centroid_bits = 8;
+    head.coded_centroids = true;
+    head.centroid_kind = Codes::kInt8;
     head.centroids = tables->centroid_codes;
     head.centroid_scales = tables->centroid_scales;
     head.centroid_bias = tables->centroid_bias;
     head.selection_offset = tables->selection_offset;
-    head.rows = {static_cast<RowType>(tables->type), tables->rows, nullptr, tables->hidden_size};
+    head.rows = {static_cast<RowType>(tables->type), tables->rows, tables->hidden_size};
     head.rows_by_token = true;
     head.token_order = tables->token_order;
     head.row_bias = tables->row_bias;

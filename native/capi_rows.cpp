@@ -4,31 +4,34 @@
 
 #include <algorithm>
 #include <exception>
+#include <mutex>
 #include <vector>
 
 #include "dispatch.h"
+#include "row_cache.h"
 #include "select.h"
 #include "states.h"
-#include "stored_rows.h"
 
 #define FLASHHEAD_EXPORT extern "C" __attribute__((visibility("default")))
 
 using namespace flashhead;  // NOLINT: the file's own namespace, around C functions
 
 struct FlashheadRows {
-  const void* rows;              // [N, H]
-  const uint16_t* scales;        // [N, H / 32], of int8 rows
+  const void* rows;              // [N, H]; of int8 rows the high nibbles, [N, H / 32, 16]
+  const uint8_t* low;            // of int8 rows the low nibbles, [N, H / 32, 16]
+  const uint16_t* scales;        // and their scales, [N, H / 32]
   int64_t type;                  // of RowType: 0 float32, 1 float16, 3 int8
   int64_t count, width;          // N, H
   int64_t cluster_size;          // C: rows of a cluster, which stand together
   const float* bias;             // [N] or null
   const int32_t* slot_of_token;  // [V]: a token's row
   float scale, softcap;          // of logits; 0 for no soft-cap
+  void* single;                  // what flashhead_open_rows made of the table
 };
 
 namespace {
 
-enum Status { kDone, kNoMemory, kNoSuchRow, kNotFinite };
+enum Status { kDone, kNoMemory, kNoSuchRow, kNotFinite, kNotRead };
 
 template <class Work>
 int Guard(Work work) {
@@ -40,8 +43,15 @@ int Guard(Work work) {
 }
 
 StoredRows Rows(const FlashheadRows& rows) {
-  return {static_cast<RowType>(rows.type), rows.rows, rows.scales, rows.width};
+  return {static_cast<RowType>(rows.type), rows.rows, rows.width, rows.low, rows.scales};
 }
+
+// For a few rows, which are read from the file of a mapped table and kept.
+struct SingleRows {
+  RowSource source;
+  RowCache cache;
+  std::mutex mutex;
+};
 
 // By bits: the compiler makes vectors of it.
 bool HasNan(const float* values, int64_t count) {
@@ -54,12 +64,26 @@ bool HasNan(const float* values, int64_t count) {
   return greatest > 0x7f800000u;
 }
 
+// Rows of a call that are single ones; more are read where they are mapped.
+constexpr int64_t kFewRows = 256;
+
 struct Scored {
   int64_t token;
   float logit;
 };
 
 }  // namespace
+
+// Null where memory does not suffice.
+FLASHHEAD_EXPORT void* flashhead_open_rows(const FlashheadRows* rows) {
+  try {
+    return new SingleRows{RowSource(Rows(*rows), rows->count, false), {}, {}};
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+FLASHHEAD_EXPORT void flashhead_close_rows(void* single) { delete static_cast<SingleRows*>(single); }
 
 // Products of single rows, [B, count] by number; minus infinity for numbers below 0.
 FLASHHEAD_EXPORT int flashhead_score_rows(const FlashheadRows* rows, const int64_t* numbers, int64_t count,
@@ -70,13 +94,19 @@ FLASHHEAD_EXPORT int flashhead_score_rows(const FlashheadRows* rows, const int64
     }
     States prepared;
     prepared.Assign(states, batch, rows->width, false);
-    const StoredRows stored = Rows(*rows);
+    const bool few = count <= kFewRows;
+    auto& single = *static_cast<SingleRows*>(rows->single);
+    std::unique_lock<std::mutex> lock(single.mutex, std::defer_lock);
+    if (few) lock.lock();
     for (int64_t b = 0; b < batch; ++b) {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t number = numbers[b * count + i];
         float* place = out + b * count + i;
         *place = -INFINITY;
-        if (number >= 0) stored.Score(*CurrentKernels(), number, 1, prepared.pointers() + b, 1, &place);
+        if (number < 0) continue;
+        StoredRows stored = Rows(*rows);
+        if (few && !single.cache.Get(single.source, number, &stored)) return kNotRead;
+        stored.Score(*CurrentKernels(), few ? 0 : number, 1, prepared.pointers() + b, 1, &place);
       }
     }
     return kDone;
@@ -115,16 +145,20 @@ FLASHHEAD_EXPORT int flashhead_best_token(const FlashheadRows* rows, const float
       return id < 0 || opened[rows->slot_of_token[id] / rows->cluster_size];
     }), others.end());
 
-    const StoredRows stored = Rows(*rows);
     States prepared;
     prepared.Assign(state, 1, rows->width, false);
-    for (const int64_t id : others) stored.Prefetch(rows->slot_of_token[id], 1);
     std::vector<float> products(others.size());
-    for (size_t i = 0; i < others.size(); ++i) {
-      const int64_t slot = rows->slot_of_token[others[i]];
-      float* place = &products[i];
-      stored.Score(kernels, slot, 1, prepared.pointers(), 1, &place);
-      if (rows->bias) *place += rows->bias[slot];
+    {
+      auto& single = *static_cast<SingleRows*>(rows->single);
+      const std::lock_guard<std::mutex> lock(single.mutex);
+      for (size_t i = 0; i < others.size(); ++i) {
+        const int64_t slot = rows->slot_of_token[others[i]];
+        StoredRows stored;
+        if (!single.cache.Get(single.source, slot, &stored)) return kNotRead;
+        float* place = &products[i];
+        stored.Score(kernels, 0, 1, prepared.pointers(), 1, &place);
+        if (rows->bias) *place += rows->bias[slot];
+      }
     }
     kernels.activate(products.data(), static_cast<int64_t>(products.size()), rows->scale, rows->softcap);
     for (size_t i = 0; i < others.size(); ++i) {

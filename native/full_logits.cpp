@@ -116,7 +116,7 @@ void FillLogits(const Columns& columns, const Found& found, RowType type, void* 
       return Filling<uint16_t>(columns, found, static_cast<uint16_t*>(logits))(pool);
     case RowType::kBFloat16:
       return Filling<BFloat16>(columns, found, static_cast<BFloat16*>(logits))(pool);
-    case RowType::kInt8:
+    case RowType::kNibbles:
       return;  // logits are floats
   }
 }

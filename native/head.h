@@ -1,13 +1,13 @@
 // The two-stage head over tables that stay where they are: score centroids, open the best clusters, score their rows.
 //
-// Three steps where the table has low-bit rows too: those of the opened clusters are scored first, and only the best
-// few again in full precision.
+// Where only the token is wanted, less is read: rows of the opened clusters are estimated from low-bit codes or from the
+// high nibbles of int8 rows, and only those that can be the token are scored; int8 centroids likewise.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stored_rows.h"
+#include "row_cache.h"
 
 namespace flashhead {
 
@@ -21,21 +21,25 @@ class Pool {
 // Sizes and places; docs/bundle-format.md has what they mean. T = clusters + always opened.
 struct Head {
   int64_t width = 0, clusters = 0, cluster_size = 0, always = 0, probes = 0;
-  int centroid_bits = 32;
-  const void* centroids = nullptr;         // 4, 8: codes [K, blocks, 4 * bits]; 32: float [H, K]
-  const float* centroid_scales = nullptr;  // [K, blocks], null for 32
+  bool coded_centroids = false;
+  Codes centroid_kind = Codes::kInt8;
+  const void* centroids = nullptr;            // codes [K, blocks, BlockBytes], or float [H, K]
+  const uint8_t* centroid_high = nullptr;     // high nibbles of int8 codes [K, blocks, 16], or null
+  const uint16_t* centroid_scales = nullptr;  // of codes, in half precision: [K, blocks]
   const float* centroid_bias = nullptr;    // [K]
   const float* selection_offset = nullptr;  // [K]
   int64_t rank = 0;                        // r where there is a projection: centroids then have r columns, not `width`
   const float* projection = nullptr;       // [H, r] or null
   StoredRows rows;                       // by slot, T * C of them; or by token, V
-  bool rows_by_token = false;            // not with low-bit rows
+  bool rows_by_token = false;            // not with estimates
+  const RowSource* source = nullptr;     // where single rows come from; null for the table itself
   const int32_t* token_order = nullptr;  // [T, C], -1 for none
   const float* row_bias = nullptr;       // [T, C] or null
-  int low_bits = 0;                      // 4 or 8 where the next two are there
-  const uint8_t* low_codes = nullptr;    // [T, C, blocks, 4 * bits]
-  const float* low_scales = nullptr;     // [T, C, blocks]
-  int64_t rescored = 0;                  // candidates that get exact logits where there are low-bit rows
+  Codes low_kind = Codes::kInt8;         // of what rows are estimated from, where it is there
+  const uint8_t* low_codes = nullptr;    // [T, C, blocks, BlockBytes]
+  const uint16_t* low_scales = nullptr;  // [T, C, blocks] in half precision
+  bool greedy = false;                   // only the token is wanted: rows are estimated where they can be
+  int64_t rescored = 0;                  // the best estimates that are always checked
   float scale = 1, softcap = 0;
 
   int64_t opened() const { return probes + always; }

@@ -1,5 +1,8 @@
 // The operator `flashhead_edge::TwoStageHead` for ONNX Runtime 1.17 and later. Tables are initializers, which ONNX
 // Runtime maps from the bundle's data files and hands over in place; work runs on the session's own threads.
+#include <memory>
+#include <mutex>
+
 #include "head.h"
 #include "ort_kernel.h"
 
@@ -8,7 +11,7 @@ namespace {
 
 enum Input : size_t {
   kHiddenStates, kCentroids, kCentroidScales, kCentroidBias, kSelectionOffset, kRows, kTokenOrder, kRowBias,
-  kLowCodes, kLowScales, kProjection, kRowScales, kInputs
+  kLowCodes, kLowScales, kProjection, kLowNibbles, kRowScales, kCentroidHigh, kGreedy, kInputs
 };
 constexpr size_t kOutputs = 4;
 
@@ -24,21 +27,30 @@ struct HeadKernel : OrtKernel {
     softcap = Float(info, "logit_softcap");
   }
   void Compute(OrtKernelContext* context) const;
+
+  // Tables are initializers: they stay where they are as long as the kernel does.
+  mutable std::once_flag found_source;
+  mutable std::unique_ptr<RowSource> source;
 };
 
-int BitsOf(const Tensor& codes, size_t rank, int64_t blocks, const char* what) {
+Codes KindOf(const Tensor& codes, size_t rank, int64_t blocks, const char* what) {
   Expect(codes.type == kUint8 && codes.shape.size() == rank && codes.shape[rank - 2] == blocks, what);
   const int64_t bytes = codes.shape[rank - 1];
   Expect(bytes == 16 || bytes == 32, what);
-  return static_cast<int>(bytes / 4);
+  return bytes == 16 ? Codes::kInt4 : Codes::kInt8;
+}
+
+const uint16_t* Halves(const Tensor& tensor, const std::vector<int64_t>& shape, const char* what) {
+  return static_cast<const uint16_t*>(Checked(tensor, {kHalf}, shape, what));
 }
 
 void HeadKernel::Compute(OrtKernelContext* context) const {
   const Tensor hidden = Get(context, kHiddenStates), centroids = Get(context, kCentroids);
   const Tensor rows = Get(context, kRows), offset = Get(context, kSelectionOffset);
   Expect(hidden.type == kFloat && hidden.shape.size() == 2 && hidden.shape[1] > 0, "hidden_states is not [B, H] float");
-  Expect((rows.type == kFloat || rows.type == kHalf || rows.type == kInt8) && rows.shape.size() == 3,
-         "rows are not [T, C, H]");
+  const bool nibbles = rows.type == kUint8;
+  Expect(rows.type == kFloat || rows.type == kHalf || nibbles, "rows are neither floats nor nibbles");
+  Expect(rows.shape.size() == (nibbles ? 4 : 3), "rows are not [T, C, H], or nibbles [T, C, H / 32, 16]");
   Expect(offset.type == kFloat && offset.shape.size() == 1, "selection_offset is not [K] float");
   const int64_t batch = hidden.shape[0];
   Head head;
@@ -50,7 +62,9 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   head.scale = scale;
   head.softcap = softcap;
   const int64_t total = rows.shape[0], size = head.cluster_size, blocks = (head.width + 31) / 32;
-  Expect(rows.shape[2] == head.width && size > 0 && head.always >= 0, "rows and clusters do not fit");
+  Expect(rows.shape[2] * (nibbles ? kBlock : 1) == head.width && size > 0 && head.always >= 0,
+         "rows and clusters do not fit");
+  Expect(!nibbles || rows.shape[3] == kBlock / 2, "nibbles are not in blocks of 16 bytes");
   Expect(probes >= 1 && probes <= head.clusters, "num_probes is out of range");
 
   const Tensor projection = Get(context, kProjection);
@@ -65,34 +79,51 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   if (centroids.type == kFloat) {
     head.centroids = Checked(centroids, {kFloat}, {centroid_width, head.clusters}, "centroids are not [width, K]");
   } else {
-    head.centroid_bits = BitsOf(centroids, 3, centroid_blocks, "centroids are not codes [K, blocks, bytes]");
+    head.coded_centroids = true;
+    head.centroid_kind = KindOf(centroids, 3, centroid_blocks, "centroids are not codes [K, blocks, bytes]");
     Expect(centroids.shape[0] == head.clusters, "there are not K centroids");
     head.centroids = centroids.data;
-    head.centroid_scales = static_cast<const float*>(Checked(Get(context, kCentroidScales), {kFloat},
-                                                             {head.clusters, centroid_blocks}, "centroid_scales do not fit"));
+    const Tensor high = Get(context, kCentroidHigh);
+    if (high.data) {
+      Expect(head.centroid_kind == Codes::kInt8, "only int8 centroids have high nibbles");
+      head.centroid_high = static_cast<const uint8_t*>(
+          Checked(high, {kUint8}, {head.clusters, centroid_blocks, 16}, "centroid_high does not fit"));
+    }
+    head.centroid_scales =
+        Halves(Get(context, kCentroidScales), {head.clusters, centroid_blocks}, "centroid_scales do not fit");
   }
   head.centroid_bias = static_cast<const float*>(
       Checked(Get(context, kCentroidBias), {kFloat}, {head.clusters}, "centroid_bias does not fit"));
   head.selection_offset = static_cast<const float*>(offset.data);
-  head.rows = {rows.type == kInt8 ? RowType::kInt8 : rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32,
-               rows.data, nullptr, head.width};
-  if (rows.type == kInt8) {
-    Expect(head.width % kBlock == 0, "int8 rows are not of whole blocks");
-    head.rows.scales = static_cast<const uint16_t*>(
-        Checked(Get(context, kRowScales), {kHalf}, {total, size, head.width / kBlock}, "row_scales do not fit"));
+  head.rows = {nibbles ? RowType::kNibbles : rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32, rows.data,
+               head.width};
+  if (nibbles) {
+    head.rows.low = static_cast<const uint8_t*>(
+        Checked(Get(context, kLowNibbles), {kUint8}, rows.shape, "low_nibbles do not fit"));
+    head.rows.scales = Halves(Get(context, kRowScales), {total, size, blocks}, "row_scales do not fit");
+    head.low_kind = Codes::kHighNibbles;
+    head.low_codes = static_cast<const uint8_t*>(rows.data);
+    head.low_scales = head.rows.scales;
   }
   head.token_order = static_cast<const int32_t*>(
       Checked(Get(context, kTokenOrder), {kInt32}, {total, size}, "token_order does not fit"));
   const Tensor bias = Get(context, kRowBias), codes = Get(context, kLowCodes);
   if (bias.data) head.row_bias = static_cast<const float*>(Checked(bias, {kFloat}, {total, size}, "row_bias does not fit"));
   if (codes.data) {
-    head.low_bits = BitsOf(codes, 4, blocks, "low_bit_codes are not [T, C, blocks, bytes]");
+    head.low_kind = KindOf(codes, 4, blocks, "low_bit_codes are not [T, C, blocks, bytes]");
     Expect(codes.shape[0] == total && codes.shape[1] == size, "low_bit_codes do not fit");
     head.low_codes = static_cast<const uint8_t*>(codes.data);
-    head.low_scales = static_cast<const float*>(
-        Checked(Get(context, kLowScales), {kFloat}, {total, size, blocks}, "low_bit_scales do not fit"));
-    Expect(rescored >= 1 && scale > 0, "low-bit rows need num_rescored >= 1 and a positive logit_scale");
+    head.low_scales = Halves(Get(context, kLowScales), {total, size, blocks}, "low_bit_scales do not fit");
+  }
+  const Tensor greedy = Get(context, kGreedy);
+  if (greedy.data) {
+    head.greedy = *static_cast<const bool*>(Checked(greedy, {kBool}, {1}, "greedy is not [1] bool"));
+    Expect(rescored >= 1 && scale > 0, "greedy heads need num_rescored >= 1 and a positive logit_scale");
     head.rescored = rescored;
+    if (head.greedy && nibbles) {
+      std::call_once(found_source, [&] { source = std::make_unique<RowSource>(head.rows, total * size, true); });
+      head.source = source.get();
+    }
   }
   HeadOutputs out;
   out.token_ids = static_cast<int64_t*>(Allocate(context, 0, {batch}));
@@ -113,8 +144,9 @@ OrtCustomOp TwoStageHeadOp() {
     switch (index) {
       case kCentroids: case kRows: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;  // codes or float; or half
       case kTokenOrder: return kInt32;
-      case kLowCodes: return kUint8;
-      case kRowScales: return kHalf;
+      case kLowCodes: case kLowNibbles: case kCentroidHigh: return kUint8;
+      case kCentroidScales: case kLowScales: case kRowScales: return kHalf;
+      case kGreedy: return kBool;
       default: return kFloat;
     }
   };

@@ -37,6 +37,15 @@ struct Simd {
     const auto state = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(codes, state));
   }
+  static Ints AddNibbles(Ints sum, Codes codes, const int8_t* low, const int8_t* high) {
+    const auto load = [](const int8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); };
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i first = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), load(low));
+    const __m256i last = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), mask), load(high));
+    const __m256i pairs = _mm256_add_epi16(first, last);  // at most 4 * 15 * 127, which is less than 2^15
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static Floats Multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
   static Floats ToFloats(Ints ints) { return _mm256_cvtepi32_ps(ints); }
   static Floats Zero() { return _mm256_setzero_ps(); }
   static Floats Add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
@@ -50,9 +59,20 @@ struct Simd {
     return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
   }
   template <int64_t kBlocks>
-  static Floats Scales(const float* scales) {
-    const __m128 low = _mm_broadcast_ss(scales);
-    return _mm256_set_m128(kBlocks == 1 ? low : _mm_broadcast_ss(scales + kBlocks - 1), low);
+  static Floats Scales(const uint16_t* scales) {
+    const __m256 low = BroadcastHalf(scales[0]);
+    return kBlocks == 1 ? low : _mm256_blend_ps(low, BroadcastHalf(scales[kBlocks - 1]), 0xf0);
+  }
+  static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
+    const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+    const __m128i l = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+    const __m128i lower = _mm_set1_epi8(15), upper = _mm_set1_epi8(static_cast<char>(0xf0));
+    const __m128i middle = _mm_set1_epi8(static_cast<char>(0x80));
+    const __m128i first = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(h, 4), upper), _mm_and_si128(l, lower));
+    const __m128i last = _mm_or_si128(_mm_and_si128(h, upper), _mm_and_si128(_mm_srli_epi16(l, 4), lower));
+    auto* out = reinterpret_cast<__m128i*>(codes);
+    _mm_storeu_si128(out, _mm_xor_si128(first, middle));
+    _mm_storeu_si128(out + 1, _mm_xor_si128(last, middle));
   }
   static Floats Broadcast(float value) { return _mm256_set1_ps(value); }
   static Floats BroadcastHalf(uint16_t value) { return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(value))); }

@@ -36,6 +36,12 @@ struct Simd {
   static Ints MultiplyAdd(Ints sum, Codes codes, const int16_t* plane) {
     return _mm512_dpwssd_epi32(sum, codes, _mm512_loadu_si512(plane));
   }
+  static Ints AddNibbles(Ints sum, Codes codes, const int8_t* low, const int8_t* high) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(codes, mask), _mm512_loadu_si512(low));
+    return _mm512_dpbusd_epi32(sum, _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask), _mm512_loadu_si512(high));
+  }
+  static Floats Multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static Floats ToFloats(Ints ints) { return _mm512_cvtepi32_ps(ints); }
   static Floats Zero() { return _mm512_setzero_ps(); }
   static Floats Add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
@@ -43,12 +49,25 @@ struct Simd {
   static uint32_t AtLeast(Floats a, float limit) { return _mm512_cmp_ps_mask(a, _mm512_set1_ps(limit), _CMP_GE_OQ); }
   static float Sum(Floats a) { return _mm512_reduce_add_ps(a); }
   template <int64_t kBlocks>
-  static Floats Scales(const float* scales) {
+  static Floats Scales(const uint16_t* scales) {
     const __m512i four = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     const __m512i two = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    const __m128 loaded = kBlocks == 4 ? _mm_loadu_ps(scales)
-                                       : _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales)));
-    return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(loaded));
+    int32_t pair;
+    memcpy(&pair, scales, sizeof pair);
+    const __m128i halves = kBlocks == 4 ? _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales))
+                                        : _mm_cvtsi32_si128(pair);
+    return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(_mm_cvtph_ps(halves)));
+  }
+  static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
+    const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+    const __m128i l = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+    const __m128i lower = _mm_set1_epi8(15), upper = _mm_set1_epi8(static_cast<char>(0xf0));
+    const __m128i middle = _mm_set1_epi8(static_cast<char>(0x80));
+    const __m128i first = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(h, 4), upper), _mm_and_si128(l, lower));
+    const __m128i last = _mm_or_si128(_mm_and_si128(h, upper), _mm_and_si128(_mm_srli_epi16(l, 4), lower));
+    auto* out = reinterpret_cast<__m128i*>(codes);
+    _mm_storeu_si128(out, _mm_xor_si128(first, middle));
+    _mm_storeu_si128(out + 1, _mm_xor_si128(last, middle));
   }
   static Floats Broadcast(float value) { return _mm512_set1_ps(value); }
   static Floats BroadcastHalf(uint16_t value) {

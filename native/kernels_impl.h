@@ -2,26 +2,40 @@
 //   Codes, Ints, Floats      registers; kCodeBytes bytes of codes make kCodeBytes / 4 lanes of Ints and of Floats
 //   LoadCodes, LoadCodesPartial(bytes), Plane(bits, j, codes)      the j-th code of every 16-bit lane
 //   LoadInts, MultiplyAdd(ints, codes, const int16_t*)             16-bit products, pairs added to 32-bit lanes
-//   ToFloats, Zero, MultiplyAdd(a, b, c) = a * b + c, Sum
-//   Scales<blocks>(const float*)                                   a scale for every lane of its block
+//   AddNibbles(ints, codes, const int8_t* low, high)               8-bit products of the nibbles of four bytes
+//   ToFloats, Zero, Multiply, MultiplyAdd(a, b, c) = a * b + c, Sum
+//   Scales<blocks>(const uint16_t*)                                a half-precision scale for every lane of its block
 //   AtLeast(floats, limit)                                         a bit for every lane
 //   kFloats, LoadFloats of const float*, uint16_t* (half precision), BFloat16* or int8_t*
+//   JoinNibbles(high, low, int8_t* codes)                          a block's codes
 //   Broadcast(float), BroadcastHalf(uint16_t), Store(float*, floats)
 
-template <int kBits, int kStates>
-void LowBitTile(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
-                float* const* out) {
+template <Codes kKind, int kStates>
+void LowBitTile(const uint8_t* codes, const uint16_t* scales, int64_t rows, int64_t blocks, const State* const* states,
+                float* const* out, int64_t ahead) {
+  constexpr int kBits = kKind == Codes::kInt8 ? 8 : 4;
+  constexpr bool kHigh = kKind == Codes::kHighNibbles;
+  constexpr auto kMiddle = kHigh ? &State::middle_high : kBits == 4 ? &State::middle4 : &State::middle8;
   constexpr int64_t kBlockBytes = 4 * kBits, kPlanes = 16 / kBits;
   constexpr int64_t kBlocks = Simd::kCodeBytes / kBlockBytes;
   constexpr int64_t kPlaneStep = Simd::kCodeBytes / 2, kMiddleStep = Simd::kCodeBytes / 4;
   const int64_t full = blocks / kBlocks, rest = blocks % kBlocks;
   for (int64_t r = 0; r < rows; ++r) {
+    Prefetch(codes + ahead * blocks * kBlockBytes, blocks * kBlockBytes);
+    Prefetch(scales + ahead * blocks, blocks * 2);
     Simd::Floats sums[kStates];
     for (int s = 0; s < kStates; ++s) sums[s] = Simd::Zero();
     const auto add = [&](int64_t group, Simd::Codes vector, Simd::Floats scale) {
       for (int s = 0; s < kStates; ++s) {
         const State& state = *states[s];
-        auto ints = Simd::LoadInts((kBits == 4 ? state.middle4 : state.middle8) + group * kMiddleStep);
+        auto ints = Simd::LoadInts(state.*kMiddle + group * kMiddleStep);
+        if (kHigh) {
+          const int64_t place = group * Simd::kCodeBytes;
+          ints = Simd::AddNibbles(ints, vector, state.planes_high[0] + place, state.planes_high[1] + place);
+          const auto both = Simd::Multiply(scale, Simd::LoadFloats(state.scales_high + group * kMiddleStep));
+          sums[s] = Simd::MultiplyAdd(Simd::ToFloats(ints), both, sums[s]);
+          continue;
+        }
         for (int j = 0; j < kPlanes; ++j) {
           const int16_t* plane = kBits == 4 ? state.planes4[j] : state.planes8[j & 1];
           ints = Simd::MultiplyAdd(ints, Simd::template Plane<kBits>(j, vector), plane + group * kPlaneStep);
@@ -33,12 +47,12 @@ void LowBitTile(const uint8_t* codes, const float* scales, int64_t rows, int64_t
       add(g, Simd::LoadCodes(codes + g * Simd::kCodeBytes), Simd::template Scales<kBlocks>(scales + g * kBlocks));
     }
     if (rest) {
-      float padded[kBlocksPadding] = {};
+      uint16_t padded[kBlocksPadding] = {};
       for (int64_t b = 0; b < rest; ++b) padded[b] = scales[full * kBlocks + b];
       add(full, Simd::LoadCodesPartial(codes + full * Simd::kCodeBytes, rest * kBlockBytes),
           Simd::template Scales<kBlocks>(padded));
     }
-    for (int s = 0; s < kStates; ++s) out[s][r] = Simd::Sum(sums[s]) * states[s]->scale;
+    for (int s = 0; s < kStates; ++s) out[s][r] = Simd::Sum(sums[s]) * (kHigh ? 16 : states[s]->scale);
     codes += blocks * kBlockBytes;
     scales += blocks;
   }
@@ -75,14 +89,16 @@ void ExactTile(const Element* rows, int64_t row_count, int64_t width, const Stat
 
 // One sum a lane over all blocks: what a block adds is scaled before it joins.
 template <int kStates>
-void Int8Tile(const int8_t* codes, const uint16_t* scales, int64_t row_count, int64_t width,
-              const State* const* states, float* const* out) {
-  constexpr int64_t kStep = Simd::kFloats;
+void NibbleTile(const uint8_t* high, const uint8_t* low, const uint16_t* scales, int64_t row_count, int64_t width,
+                const State* const* states, float* const* out) {
+  constexpr int64_t kStep = Simd::kFloats, kBytes = kBlock / 2;
   const int64_t blocks = width / kBlock;
   for (int64_t r = 0; r < row_count; ++r, scales += blocks) {
     Simd::Floats sums[kStates];
     for (auto& sum : sums) sum = Simd::Zero();
-    for (int64_t b = 0; b < blocks; ++b, codes += kBlock) {
+    for (int64_t b = 0; b < blocks; ++b, high += kBytes, low += kBytes) {
+      int8_t codes[kBlock];
+      Simd::JoinNibbles(high, low, codes);
       Simd::Floats products[kStates];
       for (auto& product : products) product = Simd::Zero();
       for (int64_t i = 0; i < kBlock; i += kStep) {
@@ -112,31 +128,34 @@ void Int8Tile(const int8_t* codes, const uint16_t* scales, int64_t row_count, in
 // Rows of a low-bit tile: few enough to stay in the first-level cache while the states of a batch pass over them.
 constexpr int64_t kTileRows = 32;
 
-template <int kBits>
-void LowBitStates(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
-                  int64_t state_count, float* const* out) {
-  FLASHHEAD_TILES((LowBitTile<kBits, kStates>(codes, scales, rows, blocks, states, out)))
+template <Codes kKind>
+void LowBitStates(const uint8_t* codes, const uint16_t* scales, int64_t rows, int64_t blocks,
+                  const State* const* states, int64_t state_count, float* const* out, int64_t ahead) {
+  FLASHHEAD_TILES((LowBitTile<kKind, kStates>(codes, scales, rows, blocks, states, out, ahead)))
 }
 
-template <int kBits>
-void LowBitRowsOf(const uint8_t* codes, const float* scales, int64_t rows, int64_t blocks, const State* const* states,
-                  int64_t state_count, float* const* out) {
-  if (state_count <= 4) return LowBitStates<kBits>(codes, scales, rows, blocks, states, state_count, out);
+template <Codes kKind>
+void LowBitRowsOf(const uint8_t* codes, const uint16_t* scales, int64_t rows, int64_t blocks,
+                  const State* const* states, int64_t state_count, float* const* out, int64_t ahead) {
+  if (state_count <= 4) return LowBitStates<kKind>(codes, scales, rows, blocks, states, state_count, out, ahead);
   float* shifted[kMaxStates];
   for (int64_t r = 0; r < rows; r += kTileRows) {
     for (int64_t s = 0; s < state_count; ++s) shifted[s] = out[s] + r;
     const int64_t count = rows - r < kTileRows ? rows - r : kTileRows;
-    LowBitStates<kBits>(codes + r * blocks * 4 * kBits, scales + r * blocks, count, blocks, states, state_count,
-                        shifted);
+    LowBitStates<kKind>(codes + r * blocks * BlockBytes(kKind), scales + r * blocks, count, blocks, states, state_count,
+                        shifted, ahead);
   }
 }
 
-void LowBitRows(const uint8_t* codes, const float* scales, int bits, int64_t rows, int64_t blocks,
-                const State* const* states, int64_t state_count, float* const* out) {
+void LowBitRows(const uint8_t* codes, const uint16_t* scales, Codes kind, int64_t rows, int64_t blocks,
+                const State* const* states, int64_t state_count, float* const* out, int64_t ahead) {
   for (; state_count > 0; states += kMaxStates, out += kMaxStates, state_count -= kMaxStates) {
     const int64_t count = state_count < kMaxStates ? state_count : kMaxStates;
-    bits == 4 ? LowBitRowsOf<4>(codes, scales, rows, blocks, states, count, out)
-              : LowBitRowsOf<8>(codes, scales, rows, blocks, states, count, out);
+    switch (kind) {
+      case Codes::kInt4: LowBitRowsOf<Codes::kInt4>(codes, scales, rows, blocks, states, count, out, ahead); break;
+      case Codes::kInt8: LowBitRowsOf<Codes::kInt8>(codes, scales, rows, blocks, states, count, out, ahead); break;
+      case Codes::kHighNibbles: LowBitRowsOf<Codes::kHighNibbles>(codes, scales, rows, blocks, states, count, out, ahead);
+    }
   }
 }
 
@@ -146,9 +165,9 @@ void ExactRows(const Element* rows, int64_t row_count, int64_t width, const Stat
   FLASHHEAD_TILES((ExactTile<kStates>(rows, row_count, width, states, out)))
 }
 
-void Int8Rows(const int8_t* codes, const uint16_t* scales, int64_t row_count, int64_t width, const State* const* states,
-              int64_t state_count, float* const* out) {
-  FLASHHEAD_TILES((Int8Tile<kStates>(codes, scales, row_count, width, states, out)))
+void NibbleRows(const uint8_t* high, const uint8_t* low, const uint16_t* scales, int64_t row_count, int64_t width,
+                const State* const* states, int64_t state_count, float* const* out) {
+  FLASHHEAD_TILES((NibbleTile<kStates>(high, low, scales, row_count, width, states, out)))
 }
 
 void Columns(const float* columns, int64_t stride, int64_t width, int64_t row_count, const float* values,
@@ -301,6 +320,6 @@ void Gate(const float* gates, const float* ups, int64_t count, Activation activa
   activation == Activation::kSilu ? GateBy<false>(gates, ups, count, out) : GateBy<true>(gates, ups, count, out);
 }
 
-const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, Int8Rows, LowBitRows,
+const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, NibbleRows, LowBitRows,
                         Columns, Greatest, AtLeast, Activate, Exponentials, WeightedRows,
                         RoundStates, ProductRows, Rows::kRows, Gate};

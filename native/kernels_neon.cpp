@@ -40,6 +40,21 @@ struct Simd {
     }
     return sum;
   }
+  static Ints AddNibbles(Ints sum, Codes codes, const int8_t* low, const int8_t* high) {
+    for (int i = 0; i < 2; ++i) {
+      const uint8x16_t bytes = vreinterpretq_u8_u16(codes.half[i]);
+      const int8x16_t first = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15)));
+      const int8x16_t last = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
+      const int8x16_t a = vld1q_s8(low + 16 * i), b = vld1q_s8(high + 16 * i);
+      const int16x8_t left = vmlal_s8(vmull_s8(vget_low_s8(first), vget_low_s8(a)), vget_low_s8(last), vget_low_s8(b));
+      const int16x8_t right = vmlal_high_s8(vmull_high_s8(first, a), last, b);
+      sum.half[i] = vaddq_s32(sum.half[i], vpaddq_s32(vpaddlq_s16(left), vpaddlq_s16(right)));
+    }
+    return sum;
+  }
+  static Floats Multiply(Floats a, Floats b) {
+    return {{vmulq_f32(a.half[0], b.half[0]), vmulq_f32(a.half[1], b.half[1])}};
+  }
   static Floats ToFloats(Ints ints) { return {{vcvtq_f32_s32(ints.half[0]), vcvtq_f32_s32(ints.half[1])}}; }
   static Floats Zero() { return {{vdupq_n_f32(0), vdupq_n_f32(0)}}; }
   static Floats Add(Floats a, Floats b) {
@@ -68,8 +83,13 @@ struct Simd {
   }
   static float Sum(Floats a) { return vaddvq_f32(vaddq_f32(a.half[0], a.half[1])); }
   template <int64_t kBlocks>
-  static Floats Scales(const float* scales) {
-    return {{vdupq_n_f32(scales[0]), vdupq_n_f32(scales[kBlocks - 1])}};
+  static Floats Scales(const uint16_t* scales) {
+    return {{BroadcastHalf(scales[0]).half[0], BroadcastHalf(scales[kBlocks - 1]).half[0]}};
+  }
+  static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
+    const uint8x16_t h = vld1q_u8(high), l = vld1q_u8(low), middle = vdupq_n_u8(128);
+    vst1q_s8(codes, vreinterpretq_s8_u8(veorq_u8(vsliq_n_u8(l, h, 4), middle)));
+    vst1q_s8(codes + 16, vreinterpretq_s8_u8(veorq_u8(vsriq_n_u8(h, l, 4), middle)));
   }
   static Floats LoadFloats(const float* from) { return {{vld1q_f32(from), vld1q_f32(from + 4)}}; }
   static Floats LoadFloats(const uint16_t* from) {

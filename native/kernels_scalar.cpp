@@ -54,6 +54,16 @@ struct Simd {
     }
     return sum;
   }
+  static Ints AddNibbles(Ints sum, Codes codes, const int8_t* low, const int8_t* high) {
+    uint8_t bytes[kCodeBytes];
+    memcpy(bytes, codes.lane, sizeof bytes);
+    for (int i = 0; i < kCodeBytes; ++i) sum.lane[i / 4] += (bytes[i] & 15) * low[i] + (bytes[i] >> 4) * high[i];
+    return sum;
+  }
+  static Floats Multiply(Floats a, Floats b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] *= b.lane[i];
+    return a;
+  }
   static Floats ToFloats(Ints ints) {
     Floats floats;
     for (int i = 0; i < kLanes; ++i) floats.lane[i] = static_cast<float>(ints.lane[i]);
@@ -87,10 +97,16 @@ struct Simd {
     return a.lane[0];
   }
   template <int64_t kBlocks>
-  static Floats Scales(const float* scales) {
+  static Floats Scales(const uint16_t* scales) {
     Floats floats;
-    for (int i = 0; i < kLanes; ++i) floats.lane[i] = scales[i * kBlocks / kLanes];
+    for (int i = 0; i < kLanes; ++i) floats.lane[i] = HalfToFloat(scales[i * kBlocks / kLanes]);
     return floats;
+  }
+  static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
+    for (int64_t i = 0; i < kBlock / 2; ++i) {
+      codes[i] = static_cast<int8_t>(((high[i] & 15) << 4 | (low[i] & 15)) ^ 128);
+      codes[kBlock / 2 + i] = static_cast<int8_t>(((high[i] & 240) | low[i] >> 4) ^ 128);
+    }
   }
   template <class Element>
   static Floats LoadFloats(const Element* from) {

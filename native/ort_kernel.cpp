@@ -65,7 +65,7 @@ void SessionPool::Run(size_t count, void (*task)(void*, size_t), void* argument)
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                                                 const OrtApiBase* base) {
   static const OrtCustomOp ops[] = {flashhead::TwoStageHeadOp(), flashhead::AttentionOp(), flashhead::ProductsOp(),
-                                    flashhead::GatedProductsOp()};
+                                    flashhead::GatedProductsOp(), flashhead::EmbeddingOp()};
   // One domain for the process: sessions refer to it for as long as they live.
   static OrtCustomOpDomain* domain = nullptr;
   const OrtApi* api = base->GetApi(flashhead::kApiVersion);

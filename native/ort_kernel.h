@@ -13,9 +13,9 @@ namespace flashhead {
 
 constexpr uint32_t kApiVersion = 17;  // the first with KernelContext_ParallelFor
 
+constexpr auto kBool = ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
 constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr auto kHalf = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
-constexpr auto kInt8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
 constexpr auto kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 constexpr auto kUint8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
@@ -104,5 +104,6 @@ OrtCustomOp TwoStageHeadOp();
 OrtCustomOp AttentionOp();
 OrtCustomOp ProductsOp();
 OrtCustomOp GatedProductsOp();
+OrtCustomOp EmbeddingOp();
 
 }  // namespace flashhead

@@ -17,7 +17,7 @@ struct BlockWeight {
   int bits = 4;  // or 8
   int64_t rows = 0, blocks = 0;
   const uint8_t* codes = nullptr;  // [rows, blocks, 4 * bits]
-  const float* scales = nullptr;   // [rows, blocks]
+  const uint16_t* scales = nullptr;  // [rows, blocks] in half precision
   const uint8_t* zeros = nullptr;  // [rows, zero_bytes()], two to a byte for 4 bits; null where all are in the middle
 
   int64_t block_bytes() const { return 4 * bits; }

@@ -54,7 +54,13 @@ struct Rows {
   static Ints Same(int32_t value) { return _mm256_set1_epi32(value); }
   static Floats Same(float value) { return _mm256_set1_ps(value); }
   static Ints Minus(Ints ints, int) { return ints; }
-  static Floats AsFloats(Quads quads) { return _mm256_castsi256_ps(quads); }
+  static void Widen(Quads quads, Floats* floats) {
+    const __m256i low = _mm256_and_si256(quads, _mm256_set1_epi32(0xffff)), high = _mm256_srli_epi32(quads, 16);
+    const __m256i both = _mm256_packus_epi32(low, high);  // of each 128 bits: four low ones, four high ones
+    const __m256i sorted = _mm256_permute4x64_epi64(both, 0xd8);
+    floats[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(sorted));
+    floats[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(sorted, 1));
+  }
   static Floats Multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
   static Floats MultiplyAdd(Ints a, Floats b, Floats c) { return _mm256_fmadd_ps(_mm256_cvtepi32_ps(a), b, c); }
   static Floats Load(const float* from) { return _mm256_loadu_ps(from); }

@@ -45,7 +45,10 @@ struct Rows {
   static Ints Same(int32_t value) { return _mm512_set1_epi32(value); }
   static Floats Same(float value) { return _mm512_set1_ps(value); }
   static Ints Minus(Ints ints, int) { return ints; }
-  static Floats AsFloats(Quads quads) { return _mm512_castsi512_ps(quads); }
+  static void Widen(Quads quads, Floats* floats) {
+    floats[0] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(quads));
+    floats[1] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(quads, 16)));
+  }
   static Floats Multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static Floats MultiplyAdd(Ints a, Floats b, Floats c) { return _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), b, c); }
   static Floats Load(const float* from) { return _mm512_loadu_ps(from); }

@@ -6,7 +6,8 @@
 //   Signed<bits>(quads), kMiddle<bits> how Dot wants codes, and what it takes from them thereby
 //   Field<bits>(quads, i)              so many bits of every four bytes, from the i-th on
 //   Dot<bits>(quads[8], codes, zeros, sum)   32 products of each row, plus zeros * sum
-//   Same(int), Same(float), Minus(ints, int), AsFloats(quads), Multiply, MultiplyAdd(ints, scales, sums), Load, Store
+//   Widen(quads, floats[2])            two half-precision numbers of each row as floats
+//   Same(int), Same(float), Minus(ints, int), Multiply, MultiplyAdd(ints, scales, sums), Load, Store
 
 // Rounds half to even, for |x| < 2^22: the sum's last bit is worth 1.
 constexpr float kRounding = 12582912.0f;
@@ -66,19 +67,19 @@ void RoundStates(const float* values, int64_t width, int bits, const RoundedStat
   }
 }
 
-// Four blocks of scales for every row, of which `count` are there.
-inline void LoadScales(const float* scales, int64_t blocks, int64_t count, Rows::Floats* loaded) {
+// Eight blocks of half-precision scales for every row, of which `count` are there.
+inline void LoadScales(const uint16_t* scales, int64_t blocks, int64_t count, Rows::Floats* loaded) {
   Rows::Quads quads[4];
-  if (count >= 4) {
-    Rows::Transposed(reinterpret_cast<const uint8_t*>(scales), blocks * 4, quads);
+  if (count >= 8) {
+    Rows::Transposed(reinterpret_cast<const uint8_t*>(scales), blocks * 2, quads);
   } else {
-    float padded[Rows::kRows][4] = {};
+    uint16_t padded[Rows::kRows][8] = {};
     for (int64_t r = 0; r < Rows::kRows; ++r) {
       for (int64_t i = 0; i < count; ++i) padded[r][i] = scales[r * blocks + i];
     }
     Rows::Transposed(reinterpret_cast<const uint8_t*>(padded), 16, quads);
   }
-  for (int i = 0; i < 4; ++i) loaded[i] = Rows::AsFloats(quads[i]);
+  for (int i = 0; i < 4; ++i) Rows::Widen(quads[i], loaded + 2 * i);
 }
 
 template <int kBits>
@@ -113,13 +114,13 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
   constexpr int64_t kBytes = 4 * kBits, kRows = Rows::kRows;
   const int64_t blocks = weight.blocks, zero_bytes = weight.zero_bytes();
   const uint8_t* codes = weight.codes + first * blocks * kBytes;
-  const float* scales = weight.scales + first * blocks;
+  const uint16_t* scales = weight.scales + first * blocks;
   for (int64_t s = 0; s < states.count; ++s) memset(sums[s], 0, sizeof sums[s]);
   const auto middle = Rows::Same(1 << (kBits - 1));
   Rows::Quads fields[4];
-  for (int64_t begin = 0; begin < blocks; begin += 4) {
-    const int64_t count = blocks - begin < 4 ? blocks - begin : 4;
-    Rows::Floats scale[4];
+  for (int64_t begin = 0; begin < blocks; begin += 8) {
+    const int64_t count = blocks - begin < 8 ? blocks - begin : 8;
+    Rows::Floats scale[8];
     LoadScales(scales + begin, blocks, count, scale);
     const int64_t byte = begin * kBits / 8;
     if (weight.zeros && byte % 16 == 0) {
@@ -132,9 +133,9 @@ void RowTile(const BlockWeight& weight, int64_t first, const RoundedStates& stat
       LoadCodes<kBits>(codes + b * kBytes, blocks * kBytes, quads);
       // Rows lie one after another: a whole tile ahead, memory is read in a straight line.
       Prefetch(codes + (blocks + b) * kRows * kBytes, kRows * kBytes);
-      Prefetch(scales + (blocks + b) * kRows, kRows * 4);
+      Prefetch(scales + (blocks + b) * kRows, kRows * 2);
       const int bit = static_cast<int>(b * kBits % 32);
-      const auto stored = weight.zeros ? Rows::template Field<kBits>(fields[byte / 4 % 4], bit) : middle;
+      const auto stored = weight.zeros ? Rows::template Field<kBits>(fields[b * kBits / 32 % 4], bit) : middle;
       const auto zeros = Rows::Minus(stored, Rows::template kMiddle<kBits>);
       const int8_t* state = states.codes + b * states.count * kBlock;
       const float* state_scale = states.scales + b * states.count;

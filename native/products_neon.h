@@ -54,7 +54,11 @@ struct Rows {
   static Ints Same(int32_t value) { return vdupq_n_s32(value); }
   static Floats Same(float value) { return vdupq_n_f32(value); }
   static Ints Minus(Ints ints, int amount) { return vsubq_s32(ints, Same(amount)); }
-  static Floats AsFloats(Quads quads) { return vreinterpretq_f32_s8(quads); }
+  static void Widen(Quads quads, Floats* floats) {
+    const uint32x4_t both = vreinterpretq_u32_s8(quads);
+    floats[0] = vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(both)));
+    floats[1] = vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32(both, 16)));
+  }
   static Floats Multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
   static Floats MultiplyAdd(Ints a, Floats b, Floats c) { return vfmaq_f32(c, vcvtq_f32_s32(a), b); }
   static Floats Load(const float* from) { return vld1q_f32(from); }

@@ -50,8 +50,8 @@ struct WeightKernel : OrtKernel {
     const Tensor codes = Get(context, offset + kCodes), zeros = Get(context, offset + kZeros);
     weight.codes = static_cast<const uint8_t*>(
         Checked(codes, {kUint8}, {rows, weight.blocks, 4 * bits}, "B is not [N, blocks, bytes of a block] uint8"));
-    weight.scales = static_cast<const float*>(
-        Flat(Get(context, offset + kScales), kFloat, count, "scales are not [N, blocks] float"));
+    weight.scales = static_cast<const uint16_t*>(
+        Flat(Get(context, offset + kScales), kHalf, count, "scales are not [N, blocks] half"));
     if (zeros.data) {
       weight.zeros = static_cast<const uint8_t*>(
           Flat(zeros, kUint8, rows * weight.zero_bytes(), "zero_points are not one for each block, uint8"));
@@ -133,7 +133,7 @@ OrtCustomOp MakeProductsOp() {
   op.GetInputTypeCount = [](const OrtCustomOp*) { return kEnd<kWeights> + kResidualInputs; };
   op.GetInputType = [](const OrtCustomOp*, size_t index) {
     const size_t place = index < kWeightEnd || index >= kEnd<kWeights> ? index : index - kSecond;
-    return place == kCodes || place == kZeros ? kUint8 : kFloat;
+    return place == kCodes || place == kZeros ? kUint8 : place == kScales ? kHalf : kFloat;
   };
   op.GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
     const bool zeros = index == kZeros || (kWeights == 2 && index == kZeros + kSecond);

@@ -37,10 +37,10 @@ struct Rows {
   static Ints Same(int32_t value) { return value; }
   static Floats Same(float value) { return value; }
   static Ints Minus(Ints ints, int) { return ints; }
-  static Floats AsFloats(Quads quads) {
-    float number;
-    memcpy(&number, quads.byte, sizeof number);
-    return number;
+  static void Widen(Quads quads, Floats* floats) {
+    uint16_t halves[2];
+    memcpy(halves, quads.byte, sizeof halves);
+    for (int i = 0; i < 2; ++i) floats[i] = HalfToFloat(halves[i]);
   }
   static Floats Multiply(Floats a, Floats b) { return a * b; }
   static Floats MultiplyAdd(Ints a, Floats b, Floats c) { return __builtin_fmaf(static_cast<float>(a), b, c); }

@@ -24,6 +24,7 @@ void States::Assign(const float* values, int64_t count, int64_t width, bool low_
   if (low_bit) {
     planes_.assign(count * 2 * padded, 0);
     middles_.resize(count * (padded / 8 + padded / 4));
+    high_.Resize(count, padded);
   }
   for (int64_t i = 0; i < count; ++i) {
     states_[i].values = values + i * width;
@@ -31,6 +32,45 @@ void States::Assign(const float* values, int64_t count, int64_t width, bool low_
     if (low_bit) {
       Round(states_[i].values, width, padded, &states_[i], planes_.data() + i * 2 * padded,
             middles_.data() + i * (padded / 8 + padded / 4));
+      high_.Round(states_[i].values, width, padded, i, &states_[i]);
+    }
+  }
+}
+
+void States::High::Resize(int64_t count, int64_t padded) {
+  codes.assign(static_cast<size_t>(count * padded), 0);
+  scales.assign(static_cast<size_t>(count * padded / 8), 0.0f);
+  middles.assign(static_cast<size_t>(count * padded / 8), 0);
+}
+
+void States::High::Round(const float* values, int64_t width, int64_t padded, int64_t number, State* state) {
+  constexpr int64_t kHalf = kBlock / 2, kLanes = kHalf / 4;
+  int8_t* const planes[2] = {codes.data() + number * padded, codes.data() + number * padded + padded / 2};
+  float* const scale = scales.data() + number * padded / 8;
+  int32_t* const middle = middles.data() + number * padded / 8;
+  for (int j = 0; j < 2; ++j) state->planes_high[j] = planes[j];
+  state->scales_high = scale;
+  state->middle_high = middle;
+  for (int64_t b = 0; b * kBlock < width; ++b) {
+    const int64_t count = std::min(kBlock, width - b * kBlock);
+    const float* from = values + b * kBlock;
+    float greatest = 0;
+    bool finite = true;
+    for (int64_t i = 0; i < count; ++i) {
+      greatest = std::max(greatest, fabsf(from[i]));
+      finite = finite && isfinite(from[i]);
+    }
+    std::fill_n(scale + b * kLanes, kLanes, finite ? greatest / 127 : NAN);
+    if (!finite || greatest < 1e-36f) continue;  // the inverse would overflow, and every product is as good as zero
+    const float inverse = 127 / greatest;
+    int32_t sums[kLanes] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const auto code = static_cast<int8_t>(lrintf(from[i] * inverse));
+      planes[i / kHalf][b * kHalf + i % kHalf] = code;
+      sums[i % kHalf / 4] += code;
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      middle[b * kLanes + lane] = static_cast<int32_t>(lrintf(-7.53125f * static_cast<float>(sums[lane])));
     }
   }
 }

@@ -18,10 +18,21 @@ class States {
  private:
   void Round(const float* values, int64_t width, int64_t padded, State* state, int16_t* planes, int32_t* middles);
 
+  // States rounded for high nibbles.
+  struct High {
+    std::vector<int8_t> codes;
+    std::vector<float> scales;
+    std::vector<int32_t> middles;
+
+    void Resize(int64_t count, int64_t padded);
+    void Round(const float* values, int64_t width, int64_t padded, int64_t number, State* state);
+  };
+
   std::vector<State> states_;
   std::vector<const State*> pointers_;
   std::vector<int16_t> planes_;
   std::vector<int32_t> middles_;
+  High high_;
 };
 
 }  // namespace flashhead

@@ -8,20 +8,29 @@
 
 namespace flashhead {
 
-enum class RowType { kFloat32, kFloat16, kBFloat16, kInt8 };
+enum class RowType { kFloat32, kFloat16, kBFloat16, kNibbles };
 
 struct StoredRows {
   RowType type = RowType::kFloat16;
-  const void* data = nullptr;        // [N, width]
-  const uint16_t* scales = nullptr;  // [N, width / 32] in half precision, of int8 rows
+  const void* data = nullptr;  // [N, width]; of int8 rows the high nibbles, [N, width / 32, 16]
   int64_t width = 0;
+  const uint8_t* low = nullptr;      // of int8 rows the low nibbles, [N, width / 32, 16]
+  const uint16_t* scales = nullptr;  // and their scales in half precision, [N, width / 32]
 
-  int64_t row_bytes() const { return width * (type == RowType::kFloat32 ? 4 : type == RowType::kInt8 ? 1 : 2); }
-  const char* Row(int64_t row) const { return static_cast<const char*>(data) + row * row_bytes(); }
+  // What `data` has of a row.
+  int64_t data_bytes() const {
+    return type == RowType::kNibbles ? width / 2 : width * (type == RowType::kFloat32 ? 4 : 2);
+  }
+  int64_t row_bytes() const { return type == RowType::kNibbles ? width + width / kBlock * 2 : data_bytes(); }
+  const uint8_t* Row(int64_t row) const { return static_cast<const uint8_t*>(data) + row * data_bytes(); }
+  const uint8_t* Low(int64_t row) const { return low + row * (width / 2); }
+  const uint16_t* Scales(int64_t row) const { return scales + row * (width / kBlock); }
 
   void Prefetch(int64_t row, int64_t count) const {
-    PrefetchBytes(Row(row), count * row_bytes());
-    if (scales) PrefetchBytes(scales + row * (width / kBlock), count * (width / kBlock) * 2);
+    PrefetchBytes(Row(row), count * data_bytes());
+    if (type != RowType::kNibbles) return;
+    PrefetchBytes(Low(row), count * data_bytes());
+    PrefetchBytes(Scales(row), count * (width / kBlock) * 2);
   }
 
   // out[s][r] = the product of row `first` + r with state s; no bias, no scale of logits.
@@ -35,9 +44,8 @@ struct StoredRows {
         return kernels.rows_f16(static_cast<const uint16_t*>(rows), count, width, states, state_count, out);
       case RowType::kBFloat16:
         return kernels.rows_bf16(static_cast<const BFloat16*>(rows), count, width, states, state_count, out);
-      case RowType::kInt8:
-        return kernels.rows_i8(static_cast<const int8_t*>(rows), scales + first * (width / kBlock), count, width, states,
-                               state_count, out);
+      case RowType::kNibbles:
+        return kernels.rows_nibbles(Row(first), Low(first), Scales(first), count, width, states, state_count, out);
     }
   }
 

@@ -11,6 +11,8 @@ import onnx
 from flashhead_edge import Bundle, layout
 from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.export.head_graph import HeadTables
+from flashhead_edge.export.stored_centroids import StoredCentroids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.export.tensorrt_rows import Rows
 
@@ -70,13 +72,10 @@ def tables_of(bundle: Bundle) -> HeadTables:
     manifest = bundle.manifest
     refs = external_refs(bundle.path / layout.HEAD_GRAPH)
     return HeadTables(
-        rows=refs[layout.ROWS],
+        rows=StoredRows.among(refs),
         token_order=refs[layout.TOKEN_ORDER],
         row_bias=refs.get(layout.ROW_BIAS),
-        row_scales=refs.get(layout.ROW_SCALES),
-        centroids=refs["head.centroids"],
-        centroid_scales=refs.get("head.centroid_scales"),
-        centroid_bits=32,
+        centroids=StoredCentroids.among(refs),
         centroid_bias=refs["head.centroid_bias"],
         selection_offset=refs["head.selection_offset"],
         num_probes=manifest.index.num_probes,

@@ -11,6 +11,8 @@ import onnx
 
 from flashhead_edge.export.graph_files import save_graph
 from flashhead_edge.export.head_graph import HeadTables
+from flashhead_edge.export.stored_centroids import StoredCentroids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.export.tensorrt_dense import dense_tensorrt_graph
 from flashhead_edge.export.tensorrt_graph import tensorrt_graph
@@ -81,12 +83,10 @@ def two_stage(folder: Path, shape: Shape, options: TensorRtOptions, *, inputs: s
     centroids = data.rows("head.tensorrt.centroids", (clusters, shape.width), options.centroid_precision, kind)
     rows = data.rows("head.rows", (total, shape.size, shape.width), options.cluster_precision)
     tables = HeadTables(
-        rows=rows.codes,
+        rows=StoredRows(rows.codes),
         token_order=data.tensor("head.token_order", "int32", (total, shape.size)),
         row_bias=None,
-        centroids=centroids.codes,
-        centroid_scales=None,
-        centroid_bits=32,
+        centroids=StoredCentroids(centroids.codes),
         centroid_bias=data.tensor("head.centroid_bias", "float32", (clusters,)),
         selection_offset=data.tensor("head.selection_offset", "float32", (clusters,)),
         num_probes=shape.probes,

@@ -264,6 +264,8 @@ def test_int8_rows_come_with_their_scales(tmp_path: Path) -> None:
     whole = json.loads((bundle.path / layout.MANIFEST).read_text(encoding="utf-8"))
     for change, message in (
         (lambda tables: tables.pop(layout.ROW_SCALES), "no table 'head.row_scales'"),
+        (lambda tables: tables.pop(layout.HIGH_NIBBLES), "no table 'head.high_nibbles'"),
+        (lambda tables: tables[layout.LOW_NIBBLES]["shape"].reverse(), "does not describe the rows"),
         (lambda tables: tables[layout.ROW_SCALES]["shape"].reverse(), "does not describe the rows"),
     ):
         changed = json.loads(json.dumps(whole))

@@ -106,7 +106,7 @@ def test_the_head_for_tensorrt_is_the_reference(
     fine = written_rows(graph, "head.tensorrt.rows", rows)
     reference = ReferenceHead(
         replace(index, centroids=written_rows(graph, "head.tensorrt.centroids", centroids)),
-        np.array(tables.rows.read(tmp_path)).astype(np.float32) if fine is None else fine,
+        tables.rows.read(tmp_path).clusters(slice(None)) if fine is None else fine,
         tables.num_probes,
     )
     shape = HeadShape(

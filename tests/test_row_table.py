@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flashhead_edge.errors import OptionError
-from flashhead_edge.quantize import stored_int8
+from flashhead_edge.quantize import split_nibbles, stored_int8
 from flashhead_edge.row_table import RowTable
 from tests.tiny_heads import int8_head
 
@@ -15,7 +15,8 @@ def int8_table() -> tuple[np.ndarray, RowTable]:
     rows = int8_head(60, 64).rows
     stored = stored_int8(rows)
     assert stored is not None
-    return rows.reshape(15, 4, 64), RowTable(stored[0].reshape(15, 4, 64), stored[1].reshape(15, 4, 2))
+    high, low = split_nibbles(stored[0].reshape(15, 4, 64))
+    return rows.reshape(15, 4, 64), RowTable(high, low, stored[1].reshape(15, 4, 2))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -34,6 +35,7 @@ def test_floats_come_back_as_they_are(dtype: str) -> None:
 
 def test_int8_rows_come_back_exactly() -> None:
     rows, table = int8_table()
+    assert table.shape == (15, 4, 64)
     np.testing.assert_array_equal(table.floats(), rows)
     np.testing.assert_array_equal(table.clusters(slice(2, 5)), rows[2:5])
     np.testing.assert_array_equal(table.clusters(np.array([[7, 1]])), rows[[[7, 1]]])
@@ -44,14 +46,19 @@ def test_int8_rows_come_back_exactly() -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     _, table = int8_table()
-    for rows, scales in (
-        (table.rows, None),
-        (table.rows, table.scales[:, :, :1]),
-        (table.rows, table.scales.astype(np.float32)),
-        (table.rows[:, :, :63], table.scales),
-        (table.rows.astype(np.float32), table.scales),
-        (table.rows.astype(np.float64), None),
-        (table.rows[0].astype(np.float32), None),
+    floats = np.zeros((15, 4, 64), np.float32)
+    for arrays in (
+        (table.rows,),
+        (table.rows, table.low),
+        (table.rows, None, table.scales),
+        (table.rows, table.low, table.scales[:, :, :1]),
+        (table.rows, table.low, table.scales.astype(np.float32)),
+        (table.rows, table.low[:, :3], table.scales),
+        (table.rows[..., :15], table.low[..., :15], table.scales),
+        (table.rows.view(np.int8), table.low, table.scales),
+        (floats, None, table.scales),
+        (floats.astype(np.float64),),
+        (floats[0],),
     ):
         with pytest.raises(OptionError, match="no rows of a head"):
-            RowTable(rows, scales)
+            RowTable(*arrays)

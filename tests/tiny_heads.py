@@ -12,6 +12,8 @@ import onnx
 from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle, hash_file
 from flashhead_edge.export.head_graph import HeadTables, dense_graph, two_stage_graph
+from flashhead_edge.export.stored_centroids import StoredCentroids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.index.storage import save_index
@@ -25,7 +27,7 @@ from flashhead_edge.manifest import (
     SourceRecord,
     TensorRecord,
 )
-from flashhead_edge.quantize import quantize_rows, stored_int8
+from flashhead_edge.quantize import split_nibbles, stored_int8
 
 BITS = {"int4": 4, "int8": 8}
 
@@ -112,28 +114,23 @@ def write_tables(
         def optional(name: str, array: np.ndarray | None) -> TensorRef | None:
             return None if array is None else data.append(name, array)
 
-        row_scales = None
         if rows == "int8":
             stored = stored_int8(head.rows)
             assert stored is not None
             codes, of_blocks = (part[index.token_order.clip(min=0)] for part in stored)
-            table, row_scales = data.append(layout.ROWS, codes), data.append(layout.ROW_SCALES, of_blocks)
+            high, low = split_nibbles(codes)
+            table = StoredRows(
+                data.append(layout.HIGH_NIBBLES, high),
+                data.append(layout.LOW_NIBBLES, low),
+                data.append(layout.ROW_SCALES, of_blocks),
+            )
         else:
-            table = data.append(layout.ROWS, table_rows(head, index, rows))
-        scales = None
-        if centroids == "fp32":
-            rows_of_clusters = data.append("head.centroids", np.ascontiguousarray(index.narrow_centroids.T))
-        else:
-            quantized = quantize_rows(index.narrow_centroids, BITS[centroids])
-            rows_of_clusters = data.append("head.centroids", quantized.codes)
-            scales = data.append("head.centroid_scales", quantized.scales)
+            table = StoredRows(data.append(layout.ROWS, table_rows(head, index, rows)))
         return HeadTables(
             rows=table,
             token_order=data.append(layout.TOKEN_ORDER, index.token_order),
             row_bias=optional(layout.ROW_BIAS, table_bias(head, index)),
-            centroids=rows_of_clusters,
-            centroid_scales=scales,
-            centroid_bits=BITS.get(centroids, 32),
+            centroids=StoredCentroids.write(data, index.narrow_centroids, BITS.get(centroids, 32)),
             centroid_bias=data.append("head.centroid_bias", index.centroid_bias),
             selection_offset=data.append("head.selection_offset", index.selection_offset),
             num_probes=num_probes,
@@ -141,7 +138,6 @@ def write_tables(
             logit_scale=head.logit_scale,
             logit_softcap=head.logit_softcap,
             projection=optional("head.projection", index.projection),
-            row_scales=row_scales,
         )
 
 
@@ -162,7 +158,7 @@ def head_bundle(
         graphs[name] = GraphRecord(file, *names)
     records = {
         ref.name: TensorRecord(ref.location, ref.dtype, list(ref.shape), ref.offset, ref.length)
-        for ref in (tables.rows, tables.row_bias, tables.row_scales)
+        for ref in (*tables.rows.refs, tables.row_bias)
         if ref is not None
     }
     slots = index.num_always_clusters * index.cluster_size

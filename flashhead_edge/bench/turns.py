@@ -73,8 +73,8 @@ class BodyDecoder:
         self._position = 0
         self._cache.reserve(self._binding, batch=batch, positions=positions)
 
-    def run(self, input_ids: _Int64) -> None:
-        """Run the body on as many embeddings, all alike, as there are ids [B, S]."""
+    def run(self, input_ids: _Int64, *, greedy: bool = False) -> None:
+        """Run the body on as many embeddings, all alike, as there are ids [B, S]; ``greedy`` is of no account."""
         batch, length = input_ids.shape
         self._position += length
         feed = {
@@ -102,7 +102,7 @@ def take_turn(decoder: Decoder | BodyDecoder, test: Test, ids: Sequence[int]) ->
         decoder.reset(batch=test.batch, positions=test.tokens)
         prompt = prompts_of(ids, test.batch, test.tokens)
         start = time.perf_counter()
-        decoder.run(prompt)
+        decoder.run(prompt, greedy=True)
         return Turn(prompt.size, np.array([time.perf_counter() - start]))
     prompt = prompts_of(ids, test.batch, PROMPT_LENGTH)
     settling = min(SETTLING, test.tokens // 2)
@@ -151,5 +151,5 @@ def agreement_with(decoder: Decoder, prompts: Sequence[_Int64], texts: Sequence[
 
 def _next(decoder: Decoder | BodyDecoder, input_ids: _Int64) -> _Int64:
     """Feed ids and return the greedy tokens [B, 1]; the body alone has none, and is fed anything."""
-    outputs = decoder.run(input_ids)
+    outputs = decoder.run(input_ids, greedy=True)
     return input_ids[:, :1] if outputs is None else np.asarray(outputs[0], np.int64)[:, None]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flashhead_edge.manifest import Manifest
 
 #: Numbers that share a scale in a quantized row, and bytes of that scale: see ``flashhead_edge.quantize``.
-_BLOCK_SIZE, _SCALE_BYTES = 32, 4
+_BLOCK_SIZE, _SCALE_BYTES = 32, 2
 _NAME_WIDTH = 20
 
 

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from flashhead_edge import layout
 from flashhead_edge.errors import BodyExportError, ExportError, OptionalDependencyError, OptionError, did_you_mean
+from flashhead_edge.export.body_data import write_body_data
 from flashhead_edge.export.body_graph import check_interface, tidy_body
 from flashhead_edge.export.body_support import NO_BODY_HINT, read_supported_config
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
@@ -189,10 +190,10 @@ def _finish(scratch: Path, output: Path, precision: Precision) -> BodyInfo:
     )
     recorded = ("precision", "num_layers", "num_kv_heads", "head_dim", "max_positions")
     metadata = {name: str(getattr(info, name)) for name in recorded}
-    tidy_body(model, location=layout.BODY_DATA, head_dim=info.head_dim, metadata=metadata)
+    tidy_body(model, head_dim=info.head_dim, metadata=metadata)
     graph_path, data_path = output / layout.BODY_GRAPH, output / layout.BODY_DATA
     try:
-        (scratch / "model.onnx.data").replace(data_path)
+        write_body_data(model, scratch / "model.onnx.data", data_path)
         save_graph(model, graph_path)
         check_graph(graph_path)
     except (OSError, ExportError) as error:

@@ -24,19 +24,14 @@ CACHE_OUTPUT = re.compile(r"present\.(\d+)\.(key|value)")
 _TWO, _AXES, _EPSILON = "/model/norm/two", "/model/norm/axes", "/model/norm/epsilon"
 
 
-def tidy_body(model: onnx.ModelProto, *, location: str, head_dim: int, metadata: dict[str, str]) -> None:
+def tidy_body(model: onnx.ModelProto, *, head_dim: int, metadata: dict[str, str]) -> None:
     """Change the builder's graph in place; the weights stay in their file.
 
     Args:
         model: The graph, loaded without its external data.
-        location: New name of the file with the weights.
         head_dim: Last dimension of the cache, which the builder leaves symbolic.
         metadata: Facts to record in the graph.
     """
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = location
     _spell_out_norms(model.graph)
     for node in model.graph.node:
         while node.input and not node.input[-1]:

@@ -4,7 +4,7 @@ One session means one thread pool, and the embedding reads the table that the he
 one copy of its vocabulary::
 
     input_ids [B, S]
-      |-- /embedding/... table row of every token, Cast, Mul --> inputs_embeds [B, S, H]
+      |-- /embedding/... table row of every token ------------> inputs_embeds [B, S, H]
       |                                                              |
     attention_mask, past_key_values.* ----------------------- /model/... --> present.*
       |                                                              |
@@ -18,45 +18,24 @@ A step after the prompt scores the last position of every row, N = B; checking d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from flashhead_edge import layout
 from flashhead_edge.errors import ExportError
+from flashhead_edge.export.embedding_graph import EMBEDDINGS, EmbeddingTable, native_embedding, standard_embedding
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 from flashhead_edge.export.native_attention import use_native_attention
 from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_norms import use_native_norms
 from flashhead_edge.export.native_products import use_native_products
 from flashhead_edge.export.native_residuals import use_native_residuals
-from flashhead_edge.export.tensor_ref import TensorRef
-from flashhead_edge.quantize import BLOCK_SIZE
+from flashhead_edge.export.stored_rows import JOINED_ROWS
 
 if TYPE_CHECKING:
     import onnx
 
 _BODY_HIDDEN = "/model/hidden_states"
-_FLOAT, _INT64 = 1, 7  # TensorProto.DataType
-
-
-@dataclass(frozen=True)
-class EmbeddingTable:
-    """Where the rows of the input embedding lie.
-
-    Attributes:
-        table: ``head.rows`` [T, C, H] of a tied model, or ``embedding.rows`` [V, H].
-        slot_of_token: Place of every token in a table of clusters, [V] int32; None if the table is by token.
-        scale: Factor on the embedding: sqrt(H) for Gemma, Granite's ``embedding_multiplier``.
-        row_scales: Of a table of int8 codes: ``head.row_scales`` [T, C, H / 32].
-    """
-
-    table: TensorRef
-    slot_of_token: TensorRef | None = None
-    scale: float = 1.0
-    row_scales: TensorRef | None = None
 
 
 def write_decode_graph(
@@ -75,28 +54,30 @@ def write_decode_graph(
         folder: The bundle's folder, with ``body.onnx``, the head graph and the data files of both.
         embedding: The table of input embeddings.
         head_graph: File name of the head: input ``hidden_states`` [B, H], outputs as the contract says.
-        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the body's
-            attention and low-bit products.
+        output: File name of the graph to write; where it ends on ".native.onnx", the native library does the
+            embedding, and the body's attention and low-bit products.
 
     Raises:
         ExportError: The graphs do not fit together, or the result is not valid ONNX.
     """
     body, head = load_graph(folder / layout.BODY_GRAPH), load_graph(folder / head_graph)
-    if output.endswith(layout.NATIVE_SUFFIX):
+    native = output.endswith(layout.NATIVE_SUFFIX)
+    if native:
         use_native_body(body)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)
-    pieces = [_embedding_nodes(embedding), list(body.graph.node), _scored_position_nodes(), list(head.graph.node)]
+    shared = native_embedding(embedding) if native else standard_embedding(embedding)
+    # Embedding and head put the same rows together, once and before all else.
+    joining = {node.name: node for node in (*shared.nodes, *head.graph.node) if node.name.startswith(JOINED_ROWS)}
+    pieces = [shared.nodes, body.graph.node, _scored_position_nodes(), head.graph.node]
+    nodes = [node for piece in pieces for node in piece if node.name not in joining]
     graph = body.graph
     del graph.node[:]
-    for nodes in pieces:
-        graph.node.extend(nodes)
+    graph.node.extend([*joining.values(), *nodes])
     _check_names(graph)
 
-    refs = (embedding.table, embedding.slot_of_token, embedding.row_scales)
-    shared = [ref.to_proto() for ref in refs if ref is not None]
-    _add_initializers(graph, [*head.graph.initializer, *shared, *_constants(embedding)])
+    _add_initializers(graph, [*head.graph.initializer, *shared.initializers.values()])
     graph.value_info.extend([hidden, *head.graph.value_info])
     _set_inputs_and_outputs(graph, head.graph)
 
@@ -126,58 +107,12 @@ def use_native_body(body: onnx.ModelProto) -> None:
     body.graph.initializer.extend(kept)
 
 
-def _embedding_nodes(embedding: EmbeddingTable) -> list[onnx.NodeProto]:
-    """From ``input_ids`` [B, S] to ``inputs_embeds`` [B, S, H] float32."""
-    nodes: list[onnx.NodeProto] = []
-    table = embedding.table.name
-    if embedding.slot_of_token is None:
-        value = _add(nodes, "Gather", [table, "input_ids"], "/embedding/rows/Gather")
-    else:
-        # Indices instead of a reshaped table, which constant folding would copy.
-        slot = _add(nodes, "Gather", [embedding.slot_of_token.name, "input_ids"], "/embedding/slots/Gather")
-        slot = _add(nodes, "Cast", [slot], "/embedding/slots/Cast", to=_INT64)
-        slot = _add(nodes, "Unsqueeze", [slot, "/embedding/last_axis"], "/embedding/slots/Unsqueeze")
-        cluster = _add(nodes, "Div", [slot, "/embedding/cluster_size"], "/embedding/clusters/Div")
-        place = _add(nodes, "Mod", [slot, "/embedding/cluster_size"], "/embedding/places/Mod")
-        indices = _add(nodes, "Concat", [cluster, place], "/embedding/indices/Concat", axis=-1)
-        value = _add(nodes, "GatherND", [table, indices], "/embedding/rows/GatherND")
-    if embedding.table.dtype != "float32":
-        value = _add(nodes, "Cast", [value], "/embedding/rows/Cast", to=_FLOAT)
-    if embedding.row_scales is not None:
-        scales = _add(nodes, "GatherND", [embedding.row_scales.name, indices], "/embedding/scales/GatherND")
-        scales = _add(nodes, "Cast", [scales], "/embedding/scales/Cast", to=_FLOAT)
-        scales = _add(nodes, "Unsqueeze", [scales, "/embedding/last_axis"], "/embedding/scales/Unsqueeze")
-        value = _add(nodes, "Reshape", [value, "/embedding/blocks"], "/embedding/blocks/Reshape")
-        value = _add(nodes, "Mul", [value, scales], "/embedding/rows/Mul")
-        value = _add(nodes, "Reshape", [value, "/embedding/width"], "/embedding/rows/Reshape")
-    if embedding.scale != 1.0:
-        value = _add(nodes, "Mul", [value, "/embedding/scale"], "/embedding/scale/Mul")
-    nodes[-1].output[0] = "inputs_embeds"
-    return nodes
-
-
 def _scored_position_nodes() -> list[onnx.NodeProto]:
     """From the body's output [B, S, H] to ``hidden_states`` [N, H]."""
     nodes: list[onnx.NodeProto] = []
     _add(nodes, "GatherND", [_BODY_HIDDEN, "scored_positions"], "/scored/GatherND")
     nodes[-1].output[0] = "hidden_states"
     return nodes
-
-
-def _constants(embedding: EmbeddingTable) -> list[onnx.TensorProto]:
-    """The small initializers of the nodes added here."""
-    from onnx import numpy_helper
-
-    values: dict[str, Any] = {}
-    if embedding.slot_of_token is not None:
-        values["/embedding/last_axis"] = np.array([-1], np.int64)
-        values["/embedding/cluster_size"] = np.array(embedding.table.shape[1], np.int64)
-    if embedding.row_scales is not None:
-        values["/embedding/blocks"] = np.array([0, 0, -1, BLOCK_SIZE], np.int64)
-        values["/embedding/width"] = np.array([0, 0, -1], np.int64)
-    if embedding.scale != 1.0:
-        values["/embedding/scale"] = np.array(embedding.scale, np.float32)
-    return [numpy_helper.from_array(value, name) for name, value in values.items()]
 
 
 def _add(nodes: list[onnx.NodeProto], op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
@@ -207,13 +142,15 @@ def _set_inputs_and_outputs(graph: onnx.GraphProto, head: onnx.GraphProto) -> No
     """``input_ids`` takes the place of the embeddings; the head's outputs and its input come first."""
     from onnx import TensorProto, helper
 
-    inputs = [value for value in graph.input if value.name != "inputs_embeds"]
-    embeds = next(value for value in graph.input if value.name == "inputs_embeds")
+    inputs = [value for value in graph.input if value.name != EMBEDDINGS]
+    embeds = next(value for value in graph.input if value.name == EMBEDDINGS)
     batch, sequence = (dim.dim_param for dim in embeds.type.tensor_type.shape.dim[:2])
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, [batch, sequence])
     scored = helper.make_tensor_value_info("scored_positions", TensorProto.INT64, ["scored", 2])
     outputs = [value for value in graph.output if value.name != "hidden_states"]
-    own = [*head.output, next(value for value in head.input if value.name == "hidden_states")]
+    hidden = next(value for value in head.input if value.name == "hidden_states")
+    inputs.extend(value for value in head.input if value is not hidden)
+    own = [*head.output, hidden]
     for value in own:
         value.type.tensor_type.shape.dim[0].dim_param = "scored"
     del graph.input[:], graph.output[:]
@@ -251,18 +188,18 @@ def _check_widths(body: onnx.ModelProto, head: onnx.ModelProto, embedding: Embed
             raise ExportError(f"A graph lacks {name!r}.", expected="the contract's inputs and outputs")
         return int(value.type.tensor_type.shape.dim[-1].dim_value)
 
-    found = {
+    widths = {
         "body": width(body.graph.output, "hidden_states"),
         "head": width(head.graph.input, "hidden_states"),
-        "embedding": embedding.table.shape[-1],
+        "embedding": embedding.table.width,
     }
-    if len(set(found.values())) != 1:
-        raise ExportError("Body, head and embedding have different hidden sizes.", found=found)
-    rank = 2 if embedding.slot_of_token is None else 3
-    if len(embedding.table.shape) != rank:
+    if len(set(widths.values())) != 1:
+        raise ExportError("Body, head and embedding have different hidden sizes.", found=widths)
+    found = embedding.table.data.shape
+    if (len(found) == 2) != (embedding.slot_of_token is None):
         raise ExportError(
             "The embedding table has the wrong rank.",
-            found=list(embedding.table.shape),
+            found=list(found),
             expected="[T, C, H] with the slot of every token, or [V, H]",
         )
 

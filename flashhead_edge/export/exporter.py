@@ -16,7 +16,8 @@ from flashhead_edge.bundle import Bundle
 from flashhead_edge.errors import BodyExportError
 from flashhead_edge.export.body import BodyInfo, Precision, export_body
 from flashhead_edge.export.calibration import Calibration, calibrate
-from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
+from flashhead_edge.export.decode_graph import write_decode_graph
+from flashhead_edge.export.embedding_graph import EmbeddingTable
 from flashhead_edge.export.graph_files import check_graph, save_graph
 from flashhead_edge.export.head_graph import dense_graph, two_stage_graph
 from flashhead_edge.export.head_tables import WrittenHead, write_embedding_data, write_head_data
@@ -28,6 +29,7 @@ from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.export.plan import ExportPlan, plan_export
 from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.special_tokens import special_token_ids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensorrt_dense import write_tensorrt_dense_head
 from flashhead_edge.export.tensorrt_head import write_tensorrt_head
 from flashhead_edge.export.tensorrt_states import fit_int8_states
@@ -201,11 +203,10 @@ class _Export:
         """Join body and head, two-stage and dense, over the same tables."""
         scale = embedding_scale(self._source)
         if self._head.tied:
-            tables = written.tables
-            embedding = EmbeddingTable(tables.rows, written.slot_of_token, scale, tables.row_scales)
+            embedding = EmbeddingTable(written.tables.rows, written.slot_of_token, scale)
         else:
             table = write_embedding_data(self._folder, read_embedding(self._source), self._options.portable_clusters)
-            embedding = EmbeddingTable(table, None, scale)
+            embedding = EmbeddingTable(StoredRows(table), None, scale)
         dense, native_dense = (self._folder / f"dense-head{suffix}" for suffix in (".onnx", layout.NATIVE_SUFFIX))
         save_graph(dense_graph(written.tables), dense)
         save_graph(native_dense_graph(written.tables), native_dense)

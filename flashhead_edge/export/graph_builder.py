@@ -78,7 +78,7 @@ class GraphBuilder:
         Args:
             value: The left factor, [B, H] float32.
             codes: [N, ceil(H / 32), 16 or 32] uint8.
-            scales: [N, ceil(H / 32)] float32.
+            scales: [N, ceil(H / 32)] float16.
             name: Name of the node.
             bits: 4 or 8.
             width: H.
@@ -88,13 +88,14 @@ class GraphBuilder:
         """
         self.external(codes)
         self.external(scales)
+        wide = self.node("Cast", [scales.name], f"{name}/scales/Cast", to=_FLOAT)  # once: it depends on nothing else
         return self.node(
             "MatMulNBits",
-            [value, codes.name, scales.name],
+            [value, codes.name, wide],
             name,
             domain=_CONTRIB,
             K=width,
-            N=codes.shape[0],
+            N=scales.shape[0],
             bits=bits,
             block_size=BLOCK_SIZE,
             accuracy_level=ACCURACY_LEVEL,

@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashhead_edge.export.graph_builder import OPSET, GraphBuilder
+from flashhead_edge.export.stored_centroids import StoredCentroids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import TensorRef
 from flashhead_edge.quantize import BLOCK_SIZE
 
@@ -48,12 +50,10 @@ class HeadTables:
     """Where the head's tensors lie, and what is done to its logits.
 
     Attributes:
-        rows: ``head.rows``, [T, C, H] float16, float32 or int8.
+        rows: The vocabulary rows, [T, C, H].
         token_order: ``head.token_order``, [T, C] int32.
         row_bias: ``head.row_bias``, [T, C] float32, or None.
-        centroids: [H, K] float32, or codes [K, blocks, bytes] uint8 with ``centroid_scales``.
-        centroid_scales: [K, blocks] float32, or None for float32 centroids.
-        centroid_bits: 4 or 8, 32 for float32.
+        centroids: The centroids, [K, H], or [K, r] where there is a projection.
         centroid_bias: [K] float32.
         selection_offset: [K] float32.
         num_probes: P.
@@ -61,17 +61,14 @@ class HeadTables:
         logit_scale: Factor on the logits.
         logit_softcap: Soft-cap of the logits, or None.
         low_bit_codes: ``head.low_bit_codes``, [T, C, blocks, 16 or 32] uint8, or None; only native graphs read them.
-        low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float32, or None.
+        low_bit_scales: ``head.low_bit_scales``, [T, C, blocks] float16, or None.
         projection: ``head.projection``, [H, r] float32, or None; centroids have r columns then.
-        row_scales: ``head.row_scales``, [T, C, H / 32] float16, of int8 rows, or None.
     """
 
-    rows: TensorRef
+    rows: StoredRows
     token_order: TensorRef
     row_bias: TensorRef | None
-    centroids: TensorRef
-    centroid_scales: TensorRef | None
-    centroid_bits: int
+    centroids: StoredCentroids
     centroid_bias: TensorRef
     selection_offset: TensorRef
     num_probes: int
@@ -81,22 +78,16 @@ class HeadTables:
     low_bit_codes: TensorRef | None = None
     low_bit_scales: TensorRef | None = None
     projection: TensorRef | None = None
-    row_scales: TensorRef | None = None
 
 
 def _centroid_products(graph: GraphBuilder, tables: HeadTables, width: int) -> str:
     """Stage 1: products of all centroids with the state, [B, K]."""
-    name, state = "/head/centroids/MatMul", "hidden_states"
+    state = "hidden_states"
     if tables.projection is not None:
         graph.external(tables.projection)
         state = graph.node("MatMul", [state, tables.projection.name], "/head/projection/MatMul")
         width = tables.projection.shape[1]
-    if tables.centroid_scales is None:
-        graph.external(tables.centroids)
-        return graph.node("MatMul", [state, tables.centroids.name], name)
-    return graph.quantized_product(
-        state, tables.centroids, tables.centroid_scales, name, bits=tables.centroid_bits, width=width
-    )
+    return tables.centroids.add_products(graph, state, "/head/centroids/MatMul", width=width)
 
 
 def _with_centroid_bias(graph: GraphBuilder, tables: HeadTables, products: str) -> str:
@@ -112,7 +103,7 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
     9 MB (Gemma 3 270M, 9,300 rows, two cores); the first piece bears the contract's node names.
     """
     _, size, width = tables.rows.shape
-    graph.external(tables.rows)
+    stored = tables.rows.add_to(graph)
     state = _state(graph, tables)
     count = min(opened, max(1, round(opened * size * width * 4 / _PIECE_BYTES)))
     lengths = [opened // count + (i < opened % count) for i in range(count)]
@@ -126,11 +117,11 @@ def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, op
     for number, (piece, length) in enumerate(zip(pieces, lengths, strict=True)):
         suffix = f".{number}" if number else ""
         place = f"/head/clusters{suffix}"
-        rows = graph.node("Gather", [tables.rows.name, piece], f"{place}/Gather", axis=0)
+        rows = graph.node("Gather", [stored, piece], f"{place}/Gather", axis=0)
         scales = None
-        if tables.row_scales is not None:
-            graph.external(tables.row_scales)
-            scales = graph.node("Gather", [tables.row_scales.name, piece], f"{place}/scales/Gather", axis=0)
+        if tables.rows.scales is not None:
+            graph.external(tables.rows.scales)
+            scales = graph.node("Gather", [tables.rows.scales.name, piece], f"{place}/scales/Gather", axis=0)
         products.append(_products(graph, tables, rows, scales, state, length * size, suffix))
     joined = graph.node("Concat", products, "/head/logits/Concat", axis=1) if count > 1 else products[0]
     return graph.node("Squeeze", [joined, "/head/logits/last"], "/head/logits/Squeeze")
@@ -140,7 +131,7 @@ def _state(graph: GraphBuilder, tables: HeadTables) -> str:
     """The state as :func:`_products` takes it: a column [B, H, 1], or for int8 rows a row [B, 1, H]."""
     graph.constant("/head/logits/last", np.array([2], np.int64))
     axis = "/head/logits/last"
-    if tables.row_scales is not None:
+    if tables.rows.scales is not None:
         graph.constant("/head/logits/middle", np.array([1], np.int64))
         axis = "/head/logits/middle"
     return graph.node("Unsqueeze", ["hidden_states", axis], "/head/logits/Unsqueeze")
@@ -162,7 +153,7 @@ def _products(
     """
     width = tables.rows.shape[2]
     place = f"/head/clusters{suffix}"
-    if tables.rows.dtype != "float32":
+    if tables.rows.data.dtype != "float32":
         rows = graph.node("Cast", [rows], f"{place}/Cast", to=1)
     graph.constant(f"{place}/shape", np.array([0, count, width], np.int64))
     rows = graph.node("Reshape", [rows, f"{place}/shape"], f"{place}/Reshape")
@@ -247,21 +238,20 @@ def dense_graph(tables: HeadTables) -> onnx.ModelProto:
         graph.activate(products, "/head/centroids", scale=tables.logit_scale, softcap=tables.logit_softcap),
         "cluster_scores",
     )
-    graph.external(tables.rows)
-    rows = tables.rows.name
-    if tables.rows.dtype != "float32":
-        rows = graph.node("Cast", [rows], "/head/rows/Cast", to=1)
-    if tables.row_scales is not None:
-        graph.external(tables.row_scales)
+    rows = tables.rows.add_to(graph)
+    if tables.rows.data.dtype != "float32":
+        rows = graph.node("Cast", [rows], "/head/dense/Cast", to=1)
+    if tables.rows.scales is not None:
+        graph.external(tables.rows.scales)
         blocks = width // BLOCK_SIZE
-        graph.constant("/head/rows/blocks", np.array([total * size, blocks, BLOCK_SIZE], np.int64))
-        graph.constant("/head/rows/scales/shape", np.array([total * size, blocks, 1], np.int64))
-        rows = graph.node("Reshape", [rows, "/head/rows/blocks"], "/head/rows/blocks/Reshape")
-        scales = graph.node("Cast", [tables.row_scales.name], "/head/rows/scales/Cast", to=1)
-        scales = graph.node("Reshape", [scales, "/head/rows/scales/shape"], "/head/rows/scales/Reshape")
-        rows = graph.node("Mul", [rows, scales], "/head/rows/Mul")
-    graph.constant("/head/rows/shape", np.array([total * size, width], np.int64))
-    rows = graph.node("Reshape", [rows, "/head/rows/shape"], "/head/rows/Reshape")
+        graph.constant("/head/dense/blocks", np.array([total * size, blocks, BLOCK_SIZE], np.int64))
+        graph.constant("/head/dense/scales/shape", np.array([total * size, blocks, 1], np.int64))
+        rows = graph.node("Reshape", [rows, "/head/dense/blocks"], "/head/dense/blocks/Reshape")
+        scales = graph.node("Cast", [tables.rows.scales.name], "/head/dense/scales/Cast", to=1)
+        scales = graph.node("Reshape", [scales, "/head/dense/scales/shape"], "/head/dense/scales/Reshape")
+        rows = graph.node("Mul", [rows, scales], "/head/dense/Mul")
+    graph.constant("/head/dense/shape", np.array([total * size, width], np.int64))
+    rows = graph.node("Reshape", [rows, "/head/dense/shape"], "/head/dense/Reshape")
     products = graph.node("Gemm", ["hidden_states", rows], "/head/logits/MatMul", transB=1)
     graph.constant("/head/ids/shape", np.array([1, total * size], np.int64))
     if tables.row_bias is not None:

@@ -12,15 +12,18 @@ import numpy.typing as npt
 from flashhead_edge import layout
 from flashhead_edge.errors import WeightError
 from flashhead_edge.export.head_graph import HeadTables
+from flashhead_edge.export.stored_centroids import StoredCentroids
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
-from flashhead_edge.quantize import BLOCK_SIZE, quantize_rows, stored_int8
+from flashhead_edge.quantize import BLOCK_SIZE, quantize_rows, split_nibbles, stored_int8
 from flashhead_edge.runtimes.reference import CENTROID_BITS
 
 #: How rows are stored where nothing is asked for: as int8 where that is all they hold, else "fp16".
 AUTO = "auto"
-_ROW_DTYPES = {AUTO: "float16", "fp16": "float16", "fp32": "float32", "int8": "int8"}
+_INT8 = "int8"
+_ROW_DTYPES = {AUTO: "float16", "fp16": "float16", "fp32": "float32"}
 _SLOTS_AT_ONCE = 16384
 
 
@@ -70,9 +73,9 @@ def write_head_data(
     order = index.token_order
     precision = cluster_precision
     if precision == AUTO:
-        precision = "int8" if low_bit_rows is None and _are_int8(head.rows) else "fp16"
+        precision = _INT8 if low_bit_rows is None and _are_int8(head.rows) else "fp16"
     with DataFile(folder / layout.HEAD_DATA) as data:
-        rows, row_scales = _append_rows(data, head, order, _ROW_DTYPES[precision])
+        rows = _append_rows(data, head, order, precision)
         token_order = data.append(layout.TOKEN_ORDER, order)
         slots = data.append(layout.SLOT_OF_TOKEN, index.slot_of_token)
         row_bias = None
@@ -81,14 +84,7 @@ def write_head_data(
         projection = None
         if index.projection is not None:
             projection = data.append("head.projection", np.ascontiguousarray(index.projection))
-        bits = CENTROID_BITS[centroid_precision]
-        scales = None
-        if bits == 32:
-            centroids = data.append("head.centroids", np.ascontiguousarray(index.narrow_centroids.T))
-        else:
-            quantized = quantize_rows(index.narrow_centroids, bits)
-            centroids = data.append("head.centroids", quantized.codes)
-            scales = data.append("head.centroid_scales", quantized.scales)
+        centroids = StoredCentroids.write(data, index.narrow_centroids, CENTROID_BITS[centroid_precision])
         bias = data.append("head.centroid_bias", index.centroid_bias)
         offset = data.append("head.selection_offset", index.selection_offset)
         codes_and_scales = None
@@ -96,12 +92,9 @@ def write_head_data(
             codes_and_scales = _append_low_bit_rows(data, head, order, CENTROID_BITS[low_bit_rows])
     tables = HeadTables(
         rows=rows,
-        row_scales=row_scales,
         token_order=token_order,
         row_bias=row_bias,
         centroids=centroids,
-        centroid_scales=scales,
-        centroid_bits=bits,
         centroid_bias=bias,
         selection_offset=offset,
         num_probes=num_probes,
@@ -129,26 +122,30 @@ def _are_int8(rows: npt.NDArray[np.float32]) -> bool:
     return all(stored_int8(part) is not None for part in parts)
 
 
-def _append_rows(
-    data: DataFile, head: LmHead, order: npt.NDArray[np.int32], dtype: str
-) -> tuple[TensorRef, TensorRef | None]:
-    """Write the rows in the order of the slots, and the scales of int8 ones."""
-    shape = (*order.shape, head.hidden_size)
-    if dtype != "int8":
+def _append_rows(data: DataFile, head: LmHead, order: npt.NDArray[np.int32], precision: str) -> StoredRows:
+    """Write the rows in the order of the slots: floats, or of int8 codes high nibbles, low nibbles and scales."""
+    width = head.hidden_size
+    if precision != _INT8:
+        dtype = _ROW_DTYPES[precision]
         rows = _ordered_rows(head, order.ravel(), dtype)
-        return data.append_chunks(layout.ROWS, rows, dtype=dtype, shape=shape), None
+        return StoredRows(data.append_chunks(layout.ROWS, rows, dtype=dtype, shape=(*order.shape, width)))
     scales: list[npt.NDArray[np.float16]] = []
+    low_nibbles: list[npt.NDArray[np.uint8]] = []
 
-    def codes() -> Iterator[npt.NDArray[np.int8]]:
+    def high_nibbles() -> Iterator[npt.NDArray[np.uint8]]:
         for part in _ordered_rows(head, order.ravel(), "float32"):
             stored = stored_int8(part.astype(np.float32, copy=False))
             assert stored is not None
+            high, low = split_nibbles(stored[0])
+            low_nibbles.append(low)
             scales.append(stored[1])
-            yield stored[0]
+            yield high
 
-    written = data.append_chunks(layout.ROWS, codes(), dtype=dtype, shape=shape)
-    scales_shape = (*order.shape, head.hidden_size // BLOCK_SIZE)
-    return written, data.append_chunks(layout.ROW_SCALES, scales, dtype="float16", shape=scales_shape)
+    halves = (*order.shape, width // BLOCK_SIZE, BLOCK_SIZE // 2)
+    high = data.append_chunks(layout.HIGH_NIBBLES, high_nibbles(), dtype="uint8", shape=halves)
+    low = data.append_chunks(layout.LOW_NIBBLES, low_nibbles, dtype="uint8", shape=halves)
+    blocks = (*order.shape, width // BLOCK_SIZE)
+    return StoredRows(high, low, data.append_chunks(layout.ROW_SCALES, scales, dtype="float16", shape=blocks))
 
 
 def _append_low_bit_rows(
@@ -156,7 +153,7 @@ def _append_low_bit_rows(
 ) -> tuple[TensorRef, TensorRef]:
     """Write codes and scales of all rows in the order of the slots, a few rows at a time."""
     blocks = -(-head.hidden_size // BLOCK_SIZE)
-    scales: list[npt.NDArray[np.float32]] = []
+    scales: list[npt.NDArray[np.float16]] = []
 
     def codes() -> Iterator[npt.NDArray[np.uint8]]:
         for rows in _ordered_rows(head, order.ravel(), "float32"):
@@ -166,7 +163,7 @@ def _append_low_bit_rows(
 
     shape = (*order.shape, blocks, BLOCK_SIZE * bits // 8)
     written = data.append_chunks(layout.LOW_BIT_CODES, codes(), dtype="uint8", shape=shape)
-    return written, data.append_chunks(layout.LOW_BIT_SCALES, scales, dtype="float32", shape=shape[:3])
+    return written, data.append_chunks(layout.LOW_BIT_SCALES, scales, dtype="float16", shape=shape[:3])
 
 
 def _ordered_rows(head: LmHead, order: npt.NDArray[np.int32], dtype: str) -> Iterator[npt.NDArray[np.generic]]:

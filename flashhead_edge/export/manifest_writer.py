@@ -83,12 +83,9 @@ class ManifestWriter:
             tensorrt: What to know of each graph for TensorRT, by file name.
             progress: Told of every file that is hashed.
         """
-        tables = {layout.ROWS: written.tables.rows, layout.SLOT_OF_TOKEN: written.slot_of_token}
-        if written.tables.row_bias is not None:
-            tables[layout.ROW_BIAS] = written.tables.row_bias
-        for ref in (written.tables.row_scales, written.tables.low_bit_codes, written.tables.low_bit_scales):
-            if ref is not None:
-                tables[ref.name] = ref
+        own = written.tables
+        refs = (*own.rows.refs, written.slot_of_token, own.row_bias, own.low_bit_codes, own.low_bit_scales)
+        tables = {ref.name: ref for ref in refs if ref is not None}
         graphs = {"head": layout.HEAD_GRAPH, "head_native": layout.NATIVE_HEAD_GRAPH}
         graphs |= {_TENSORRT_GRAPHS[file]: file for file in tensorrt}
         if body is not None:

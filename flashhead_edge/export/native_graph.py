@@ -13,6 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from flashhead_edge import layout
 from flashhead_edge.export.graph_builder import GraphBuilder
 from flashhead_edge.export.head_graph import HEAD_OUTPUTS, HeadTables, head_outputs
 
@@ -21,42 +24,50 @@ if TYPE_CHECKING:
 
 #: Domain of the operators of the native library.
 NATIVE_DOMAIN = "flashhead_edge"
-#: Candidates that get exact logits where the table has low-bit rows. With int8 rows of Gemma 3 270M the token was, in
-#: 4,000 of 4,000 held-out states, that of scoring all opened rows exactly.
+#: Estimates that a greedy step always checks; their errors say how far those of the others may reach.
 NUM_RESCORED = 64
 
 
 def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -> onnx.ModelProto:
     """The graph of ``head.native.onnx``: inputs and outputs of ``head.onnx``.
 
+    Where rows can be estimated from fewer bytes, there is one input more, :data:`~flashhead_edge.layout.GREEDY_INPUT`.
+
     Args:
         tables: Where the tensors lie.
-        num_rescored: Candidates that get exact logits where there are low-bit rows; without those, all do.
+        num_rescored: The best estimates that a greedy step always checks.
     """
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     total, size, width = tables.rows.shape
     graph = GraphBuilder()
+    rows, centroids = tables.rows, tables.centroids
     refs = [
-        tables.centroids,
-        tables.centroid_scales,
+        centroids.data,
+        centroids.scales,
         tables.centroid_bias,
         tables.selection_offset,
-        tables.rows,
+        rows.data,
         tables.token_order,
         tables.row_bias,
         tables.low_bit_codes,
         tables.low_bit_scales,
         tables.projection,
-        tables.row_scales,
+        rows.low,
+        rows.scales,
+        centroids.high,
     ]
     for ref in refs:
         if ref is not None:
             graph.external(ref)
+    names = ["" if ref is None else ref.name for ref in refs]
+    estimates = any(ref is not None for ref in (tables.low_bit_codes, rows.low, centroids.high))
+    if estimates and tables.logit_scale > 0 and tables.num_probes < tables.num_clusters:
+        names.append(graph.constant(layout.GREEDY_INPUT, np.array([False])))
     graph.nodes.append(
         helper.make_node(
             "TwoStageHead",
-            ["hidden_states", *("" if ref is None else ref.name for ref in refs)],
+            ["hidden_states", *names],
             list(HEAD_OUTPUTS),
             name="/head/TwoStageHead",
             domain=NATIVE_DOMAIN,
@@ -67,7 +78,10 @@ def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -
         )
     )
     opened = tables.num_probes + total - tables.num_clusters
-    return graph.model("flashhead native head", width, head_outputs(opened * size, tables.num_clusters))
+    model = graph.model("flashhead native head", width, head_outputs(opened * size, tables.num_clusters))
+    if layout.GREEDY_INPUT in graph.initializers:
+        model.graph.input.append(helper.make_tensor_value_info(layout.GREEDY_INPUT, TensorProto.BOOL, [1]))
+    return model
 
 
 def native_dense_graph(tables: HeadTables) -> onnx.ModelProto:

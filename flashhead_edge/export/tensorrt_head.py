@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from flashhead_edge.errors import OptionError
 from flashhead_edge.export.graph_files import save_graph
 from flashhead_edge.export.head_graph import HeadTables
@@ -18,7 +16,6 @@ from flashhead_edge.export.tensorrt_states import Int8States
 from flashhead_edge.export.tensorrt_weights import weights_as_inputs
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.manifest import BatchProfile, TensorRtRecord
-from flashhead_edge.row_table import RowTable
 
 CENTROID_PRECISIONS: tuple[RowPrecision, ...] = ("fp32", "fp16", "int8", "fp8", "int4")
 #: Not int4: TensorRT writes the gathered rows of larger heads to memory (21 MB a step for Llama 3.2 1B's shapes).
@@ -126,10 +123,9 @@ def write_tensorrt_head(
             block_scales="float16" if options.form == "matmul" else "float32",
             factors=None if how is None else how.divisors,
         )
-        rows = Rows(options.cluster_precision, tables.rows)
-        if (options.cluster_precision, tables.rows.dtype) not in (("fp16", "float16"), ("fp32", "float32")):
-            scales = None if tables.row_scales is None else tables.row_scales.read(folder).view(np.float16)
-            table = RowTable(tables.rows.read(folder), scales).floats()
+        rows = Rows(options.cluster_precision, tables.rows.data)
+        if (options.cluster_precision, tables.rows.data.dtype) not in (("fp16", "float16"), ("fp32", "float32")):
+            table = tables.rows.read(folder).floats()
             rows = write_rows(data, "head.tensorrt.rows", table, options.cluster_precision)
     model = tensorrt_graph(tables, centroids, rows, form=options.form, int8_states=how)
     weights: dict[str, TensorRef] = {}

@@ -17,7 +17,7 @@ from flashhead_edge.errors import RuntimeUnavailableError
 SWITCH = "FLASHHEAD_EDGE_NATIVE"
 LIBRARY = Path(__file__).with_name("_flashhead_edge.so")
 #: Version of the C functions that this package calls.
-_ABI = 4
+_ABI = 5
 
 
 def is_available() -> bool:

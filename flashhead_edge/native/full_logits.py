@@ -103,8 +103,9 @@ class FullLogits:
                 f"codes {list(centroids.codes.shape)}",
             )
         clusters = columns.slot_of_token.div(cluster_size, rounding_mode="floor")
+        scales = centroids.scales.half()
         # Whose memory the tables point into.
-        self._kept = (head, columns, centroids, selection_offset, row_bias, clusters)
+        self._kept = (head, columns, centroids, selection_offset, row_bias, clusters, scales)
         self._dtype = head.rows.dtype
         self._sizes = (head.num_clusters, (num_probes + places - head.num_clusters) * cluster_size, width)
         self._tables = _Tables(
@@ -115,7 +116,7 @@ class FullLogits:
             probes=num_probes,
             width=width,
             centroid_codes=centroids.codes.data_ptr(),
-            centroid_scales=centroids.scales.data_ptr(),
+            centroid_scales=scales.data_ptr(),
             centroid_bias=centroids.bias.data_ptr(),
             selection_offset=selection_offset.data_ptr(),
             estimate_offset=columns.estimate_offset.data_ptr(),

@@ -71,7 +71,7 @@ class LowBitRows:
         if quantized.bits not in (4, 8) or threads < 1:
             raise OptionError("Bits or threads are out of range.", found=f"{quantized.bits} bits, {threads} threads")
         _check_array("codes", quantized.codes, (count, blocks, BLOCK_SIZE * quantized.bits // 8), np.uint8)
-        _check_array("scales", quantized.scales, (count, blocks), np.float32)
+        _check_array("scales", quantized.scales, (count, blocks), np.float16)
         _check_array("errors", errors, (count,), np.float32)
         if bias is not None:
             _check_array("bias", bias, (count,), np.float32)

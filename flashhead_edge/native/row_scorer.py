@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from functools import lru_cache
 from typing import Any
 
@@ -10,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge import native
-from flashhead_edge.errors import OptionError
+from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.row_table import RowTable
 
 _Float32 = npt.NDArray[np.float32]
 _Int64 = npt.NDArray[np.int64]
-_NO_MEMORY, _NO_SUCH_ROW, _NOT_FINITE = 1, 2, 3
-_TYPES = {"float32": 0, "float16": 1, "int8": 3}
+_NO_MEMORY, _NO_SUCH_ROW, _NOT_FINITE, _NOT_READ = 1, 2, 3, 4
+_TYPES = {"float32": 0, "float16": 1, "uint8": 3}
 
 
 class _Rows(ctypes.Structure):
@@ -24,6 +25,7 @@ class _Rows(ctypes.Structure):
 
     _fields_ = (
         ("rows", ctypes.c_void_p),
+        ("low", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
         ("type", ctypes.c_int64),
         ("count", ctypes.c_int64),
@@ -33,6 +35,7 @@ class _Rows(ctypes.Structure):
         ("slot_of_token", ctypes.c_void_p),
         ("scale", ctypes.c_float),
         ("softcap", ctypes.c_float),
+        ("single", ctypes.c_void_p),
     )
 
 
@@ -41,6 +44,9 @@ class RowScorer:
 
     It is called between two steps of a model, when whatever Python does comes from memory rather than from a cache: so
     it does as little as it can.
+
+    A few rows are read from the file that the table is mapped from, if it is, and kept: through the mapping, each of
+    them would make 64 KiB around it resident, beside what the session has mapped itself.
 
     Args:
         table: The rows.
@@ -63,27 +69,30 @@ class RowScorer:
         logit_scale: float = 1.0,
         logit_softcap: float | None = None,
     ) -> None:
-        self._score, self._choose = _declare(native.library())
-        rows, scales = table.flat()
-        arrays = (rows, scales, bias, slot_of_token)
+        self._score, self._choose, opened, close = _declare(native.library())
+        rows, *coded = table.flat()
+        arrays = (rows, *coded, bias, slot_of_token)
         if not all(array is None or array.flags.c_contiguous for array in arrays):
             raise OptionError("The rows cannot be scored.", expected="contiguous tables")
         self._arrays = arrays  # whose memory is read
-        self._count, self._width = rows.shape
-        self._table = ctypes.byref(
-            _Rows(
-                _address(rows),
-                None if scales is None else _address(scales),
-                _TYPES[rows.dtype.name],
-                self._count,
-                self._width,
-                table.shape[1],
-                None if bias is None else _address(bias),
-                None if slot_of_token is None else _address(slot_of_token),
-                logit_scale,
-                logit_softcap or 0.0,
-            )
+        self._count, self._width = len(rows), table.shape[2]
+        structure = _Rows(
+            _address(rows),
+            *(map(_address, coded) if coded else (None, None)),
+            _TYPES[rows.dtype.name],
+            self._count,
+            self._width,
+            table.shape[1],
+            None if bias is None else _address(bias),
+            None if slot_of_token is None else _address(slot_of_token),
+            logit_scale,
+            logit_softcap or 0.0,
         )
+        self._table = ctypes.byref(structure)
+        structure.single = opened(self._table)
+        if not structure.single:
+            raise MemoryError
+        weakref.finalize(self, close, structure.single)
 
     def __call__(self, numbers: npt.NDArray[np.integer], states: _Float32) -> _Float32:
         """Products, without bias, scale and soft-cap.
@@ -113,8 +122,7 @@ class RowScorer:
             raise OptionError(
                 "The numbers of rows are out of range.", found=numbers.max(), expected=f"below {self._count}"
             )
-        if status:
-            raise MemoryError
+        _check(status)
         return out
 
     def best_token(
@@ -149,19 +157,33 @@ class RowScorer:
             _address(kept),
             ctypes.byref(best),
         )
-        if status == _NO_MEMORY:
-            raise MemoryError
+        _check(status)
         return None if status == _NOT_FINITE else best.value
 
 
+def _check(status: int) -> None:
+    """Raise what a status stands for."""
+    if status == _NO_MEMORY:
+        raise MemoryError
+    if status == _NOT_READ:
+        raise BundleError(
+            "A row of the vocabulary cannot be read any more.",
+            found="an error, or the end, of the file that the bundle was opened with",
+            hint="the file was cut off or its disk is gone: copy or export the bundle again",
+        )
+
+
 @lru_cache(maxsize=1)
-def _declare(library: ctypes.CDLL) -> tuple[Any, Any]:
+def _declare(library: ctypes.CDLL) -> tuple[Any, Any, Any, Any]:
     """The C functions in native/capi_rows.cpp, their types stated once."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
     score, choose = library.flashhead_score_rows, library.flashhead_best_token
     score.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
     choose.argtypes = [*(pointer,) * 4, integer, integer, pointer, integer, integer, pointer, pointer]
-    return score, choose
+    opened, close = library.flashhead_open_rows, library.flashhead_close_rows
+    opened.argtypes, opened.restype = [pointer], pointer
+    close.argtypes, close.restype = [pointer], None
+    return score, choose, opened, close
 
 
 def _address(array: npt.NDArray[Any]) -> int:

@@ -31,6 +31,7 @@ class Coefficients:
         step_us: Of a step outside the graph, microseconds.
         blocks: How low-bit weights are stored.
         widened: Whether gathered rows become float32 before they are multiplied.
+        halves: Whether int8 centroids and rows are read by half, as the native library does in greedy steps.
         cache_item_bytes: Bytes of a number in the key-value cache.
         runtime_bytes: Memory of the process without any model; None where unknown.
         fitted_to: What the numbers come from, for people.
@@ -50,6 +51,7 @@ class Coefficients:
     step_us: float
     blocks: Blocks
     widened: bool
+    halves: bool
     cache_item_bytes: int
     runtime_bytes: int | None
     fitted_to: str
@@ -72,6 +74,7 @@ _CPU = Coefficients(
     step_us=407.0,
     blocks=Blocks(),
     widened=True,
+    halves=True,
     cache_item_bytes=4,
     runtime_bytes=120 << 20,
     fitted_to="heads of 65,536 x 1,024 and 16,384 x 256, and SmolLM2's body, on 2 x86 cores with AVX-512.",
@@ -90,6 +93,7 @@ _JETSON = Coefficients(
     step_us=0.0,
     blocks=_GPU_BLOCKS,
     widened=False,
+    halves=False,
     cache_item_bytes=2,
     runtime_bytes=None,
     fitted_to="published steps of dense heads on Jetson AGX Orin and Thor.",

@@ -55,7 +55,13 @@ def predict_step(
             raise OptionError(f"The {name} is out of range.", found=value, expected=f"{least} or more")
     reached = reached or family_coefficients(platform)
     work = head_work(
-        model.vocab_size, model.hidden_size, head, batch=batch, blocks=reached.blocks, widened=reached.widened
+        model.vocab_size,
+        model.hidden_size,
+        head,
+        batch=batch,
+        blocks=reached.blocks,
+        widened=reached.widened,
+        halves=reached.halves,
     )
     if model.body is not None:
         body = body_work(

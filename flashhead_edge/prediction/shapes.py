@@ -17,7 +17,7 @@ class Blocks:
     """How low-bit weights are stored: so many of them share a scale of so many bytes."""
 
     size: int = 32
-    scale_bytes: float = 4
+    scale_bytes: float = 2
 
     def row_bytes(self, width: int, precision: str) -> float:
         """Bytes of a row of ``width`` weights.
@@ -128,8 +128,8 @@ class HeadShape:
             )
 
     def row_bytes(self, width: int, blocks: Blocks) -> float:
-        """Bytes of a row that gets an exact logit; int8 ones of a two-stage head have scales of half precision."""
-        return (blocks if self.kind == DENSE else Blocks(scale_bytes=2)).row_bytes(width, self.precision)
+        """Bytes of a row that gets an exact logit; rows of a two-stage head are in blocks of 32 everywhere."""
+        return (blocks if self.kind == DENSE else Blocks()).row_bytes(width, self.precision)
 
     @property
     def opened(self) -> int:

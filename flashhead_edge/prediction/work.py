@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flashhead_edge.prediction.shapes import DENSE, Blocks, BodyShape, HeadShape, ModelShape
 from flashhead_edge.profiling.record import BODY, CENTROIDS, DENSE_HEAD, GATHER_DOT, TOP_K
 
-#: Candidates that are read as stored after low-bit rows: see ``flashhead_edge.export.native_graph``.
+#: Candidates that are read as stored after estimates: see ``flashhead_edge.export.native_graph``.
 _RESCORED = 64
 #: Bytes of a score, of a bias and of a token id in memory.
 _FLOAT, _ID = 4, 4
@@ -35,7 +35,14 @@ class Work:
 
 
 def head_work(
-    vocab_size: int, hidden_size: int, head: HeadShape, *, batch: int, blocks: Blocks, widened: bool = True
+    vocab_size: int,
+    hidden_size: int,
+    head: HeadShape,
+    *,
+    batch: int,
+    blocks: Blocks,
+    widened: bool = True,
+    halves: bool = False,
 ) -> list[Work]:
     """Count the head of a step.
 
@@ -46,6 +53,7 @@ def head_work(
         batch: B, states of the step.
         blocks: How low-bit weights are stored.
         widened: Whether rows that were gathered are turned into float32 before they are multiplied.
+        halves: Whether a fused head reads int8 centroids and rows by half in a greedy step, and the best as they are.
 
     Returns:
         Stages in order.
@@ -64,8 +72,14 @@ def head_work(
     opened = head.distinct(batch) if head.fused else batch * head.opened
     slots = opened * head.cluster_size
     read, products, precision = slots * row, 2.0 * candidates * width, head.precision
-    if head.low_bit_rows is not None:
-        rescored = min(_RESCORED * batch, candidates)
+    halves = halves and head.fused
+    scored = float(clusters * centroid)
+    if halves and head.centroid_precision == "int8":
+        scored += (min(clusters, batch * head.num_probes) - clusters / 2) * width
+    rescored = min(_RESCORED * batch, candidates)
+    if halves and head.precision == "int8":
+        read = slots * (row - width / 2) + rescored * width / 2
+    elif head.low_bit_rows is not None:
         read = slots * blocks.row_bytes(width, head.low_bit_rows) + rescored * row
         products, precision = products + 2 * rescored * width, head.low_bit_rows
     copied = 2.0 * candidates * _FLOAT
@@ -76,7 +90,7 @@ def head_work(
     return [
         Work(
             CENTROIDS,
-            clusters * centroid,
+            scored,
             2.0 * batch * clusters * width,
             head.centroid_precision,
             copied_bytes=2.0 * batch * clusters * _FLOAT,

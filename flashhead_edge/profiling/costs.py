@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
     from flashhead_edge.manifest import BodyRecord, Manifest
 
-#: Bytes of a weight: blocks of 32 have a float32 scale, as MatMulNBits reads them.
+#: Bytes of a weight: blocks of 32 have a half-precision scale.
 _WEIGHT_BYTES = {
-    "int4": 0.5 + 4 / BLOCK_SIZE,
-    "int8": 1 + 4 / BLOCK_SIZE,
+    "int4": 0.5 + 2 / BLOCK_SIZE,
+    "int8": 1 + 2 / BLOCK_SIZE,
     "fp16": 2.0,
     "fp32": 4.0,
 }
@@ -42,7 +42,7 @@ def stage_costs(
     head: str,
     batch: int,
     positions: int,
-    low_bit_rows: bool = False,
+    greedy: bool = False,
     rescored: int = 0,
     rank: int | None = None,
 ) -> dict[str, Cost]:
@@ -56,17 +56,16 @@ def stage_costs(
         head: "two-stage" or "dense".
         batch: B.
         positions: Tokens in the cache.
-        low_bit_rows: Whether stage 2 reads low-bit rows first.
-        rescored: Candidates that are then read as they are stored.
+        greedy: Whether the native library takes a greedy step: int8 centroids and rows are read by half, or low-bit
+            rows in their place, and only the best as they are stored: P centroids at least, and ``rescored`` rows.
+        rescored: Rows that are then read as they are stored.
         rank: r, to which stage 1 projects states first; None where it does not.
 
     Returns:
         Costs of the stages that read weights.
     """
     index, width = manifest.index, manifest.hidden_size
-    rows = manifest.tables[layout.ROWS]
-    slots = rows.shape[0] * rows.shape[1]
-    row_bytes = manifest.row_bytes
+    slots, row_bytes = manifest.slots, manifest.row_bytes
     costs = {}
     if manifest.body is not None:
         weights = manifest.files[layout.BODY_DATA].bytes
@@ -78,12 +77,16 @@ def stage_costs(
         return costs
     stored, projection = index.num_clusters * (rank or width), width * (rank or 0)
     centroids = round(stored * _WEIGHT_BYTES[index.centroid_precision]) + 8 * index.num_clusters + 4 * projection
+    if greedy and index.centroid_precision == "int8":
+        centroids += (2 * index.num_probes - index.num_clusters) * (rank or width) // 2
     costs[record.CENTROIDS] = Cost(centroids, 2 * (stored + projection) * batch)
     candidates = index.num_probes * index.cluster_size + index.always_scored
     read = candidates * row_bytes
-    if low_bit_rows:
-        codes, scales = (manifest.tables[name] for name in (layout.LOW_BIT_CODES, layout.LOW_BIT_SCALES))
-        read = candidates * (codes.length + scales.length) // slots + min(rescored, candidates) * row_bytes
+    estimates = (layout.LOW_BIT_CODES, layout.LOW_BIT_SCALES)
+    if layout.HIGH_NIBBLES in manifest.tables:
+        estimates = (layout.HIGH_NIBBLES, layout.ROW_SCALES)
+    if greedy and estimates[0] in manifest.tables:
+        read = candidates * manifest.bytes_of_row(*estimates) + min(rescored, candidates) * row_bytes
     token_order = 4 * candidates
     costs[record.GATHER_DOT] = Cost(batch * (read + token_order), 2 * candidates * width * batch)
     return costs

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge import native
+from flashhead_edge import layout, native
 from flashhead_edge.index.head_index import HeadIndex
-from flashhead_edge.quantize import quantize_rows
+from flashhead_edge.quantize import high_nibbles, quantize_rows
 from flashhead_edge.row_table import RowTable
 from flashhead_edge.runtimes.reference import CENTROID_BITS
 
@@ -28,7 +28,8 @@ class FedTables:
     """What the operator reads, by its inputs; C slots a cluster, T - K clusters always opened."""
 
     centroids: npt.NDArray[Any]
-    scales: _Float32 | None
+    scales: npt.NDArray[np.float16] | None
+    high: npt.NDArray[np.uint8] | None
     bias: _Float32
     offset: _Float32
     table: RowTable
@@ -39,15 +40,18 @@ class FedTables:
     def from_bundle(cls, bundle: Bundle, index: HeadIndex) -> FedTables:
         """The tables of a bundle; centroids in the precision of its graphs."""
         bits = CENTROID_BITS[bundle.manifest.index.centroid_precision]
+        scales = high = None
         if bits == 32:
             centroids: npt.NDArray[Any] = np.ascontiguousarray(index.narrow_centroids.T)
-            scales = None
         else:
             quantized = quantize_rows(index.narrow_centroids, bits)
             centroids, scales = quantized.codes, quantized.scales
+            if bits == 8:
+                high = high_nibbles(quantized)
         return cls(
             centroids,
             scales,
+            high,
             index.centroid_bias.astype(np.float32),
             index.selection_offset.astype(np.float32),
             bundle.rows(),
@@ -59,10 +63,10 @@ class FedTables:
         """The first clusters, none always opened."""
         cut = slice(None, clusters)
         centroids = self.centroids[:, cut].copy() if self.scales is None else self.centroids[cut]
-        scales = None if self.scales is None else self.scales[cut]
         return FedTables(
             centroids,
-            scales,
+            None if self.scales is None else self.scales[cut],
+            None if self.high is None else self.high[cut],
             self.bias[cut],
             self.offset[cut],
             self.table.first(clusters),
@@ -79,6 +83,7 @@ class FedTables:
         return FedTables(
             centroids,
             None if self.scales is None else self.scales[every].copy(),
+            None if self.high is None else self.high[every].copy(),
             self.bias[every].copy(),
             self.offset[every].copy(),
             self.table.first(clusters * count).joined(count),
@@ -145,7 +150,10 @@ def _inputs(tables: FedTables) -> dict[str, npt.NDArray[Any]]:
         "rows": tables.table.rows,
         "token_order": tables.token_order,
         "projection": tables.projection,
+        "low_nibbles": tables.table.low,
         "row_scales": tables.table.scales,
+        "centroid_high": tables.high,
+        layout.GREEDY_INPUT: np.array([True]),
     }
     return {name: array for name, array in named.items() if array is not None}
 
@@ -156,19 +164,19 @@ def _model(tables: FedTables, probes: int) -> bytes:
 
     from flashhead_edge.export.graph_builder import IR_VERSIONS, OPSET
     from flashhead_edge.export.head_graph import HEAD_OUTPUTS
-    from flashhead_edge.export.native_graph import NATIVE_DOMAIN
+    from flashhead_edge.export.native_graph import NATIVE_DOMAIN, NUM_RESCORED
 
     given = _inputs(tables)
     # In the operator's order; a bias and low-bit rows are left out.
     names = ["centroids", "centroid_scales", "centroid_bias", "selection_offset", "rows", "token_order", "", "", ""]
-    names += ["projection", "row_scales"]
+    names += ["projection", "low_nibbles", "row_scales", "centroid_high", layout.GREEDY_INPUT]
     node = helper.make_node(
         "TwoStageHead",
         ["hidden_states", *(name if name in given else "" for name in names)],
         list(HEAD_OUTPUTS),
         domain=NATIVE_DOMAIN,
         num_probes=probes,
-        num_rescored=1,
+        num_rescored=NUM_RESCORED,
         logit_scale=1.0,
         logit_softcap=0.0,
     )

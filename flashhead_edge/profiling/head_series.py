@@ -113,7 +113,7 @@ def _states(generator: Generator) -> _Float32:
         steps = min(_STATES // len(PROMPTS), decoder.body.max_positions - fed.shape[1])
         decoder.reset(positions=fed.shape[1] + steps)
         for _ in range(steps):
-            output = decoder.step(fed)
+            output = decoder.step(fed, greedy=True)
             states.append(output.hidden_states[0].copy())
             fed = output.head.token_ids[:, None]
     return np.stack(states)

@@ -16,6 +16,7 @@ from flashhead_edge import layout, native
 from flashhead_edge._version import __version__
 from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.errors import BundleError, OptionError
+from flashhead_edge.export.native_graph import NUM_RESCORED
 from flashhead_edge.platforms.catalog import find_platform
 from flashhead_edge.platforms.detection import detect
 from flashhead_edge.platforms.energy import open_energy_meter
@@ -194,7 +195,8 @@ class _Run:
             head=self._options.head,
             batch=1,
             positions=self.positions,
-            low_bit_rows=self._is_native and layout.LOW_BIT_CODES in self._bundle.manifest.tables,
+            greedy=self._is_native,
+            rescored=NUM_RESCORED,
             rank=rank_of(self._bundle),
         )
         stages = tuple(_stage(name, *seen[name], costs.get(name), machine) for name in record.STAGES if name in seen)

@@ -127,7 +127,7 @@ def take_steps(
     options = GenerationOptions(max_new_tokens=SETTLING + steps + 1)
     writer = TextWriter(generator, prompt, options, time.perf_counter())
     decoder.reset(positions=writer.most_positions)
-    writer.write(decoder.step(np.array([prompt], np.int64)))
+    writer.write(decoder.step(np.array([prompt], np.int64), greedy=writer.is_greedy))
     model, run, choice = np.empty(steps), np.empty(steps), np.empty(steps)
     seen = np.empty((steps, 3)) if native_head else None
     calls = 0
@@ -138,7 +138,7 @@ def take_steps(
             before = phases.times() if native_head else None
             position = decoder.position
             start = time.perf_counter()
-            output = decoder.step(fed)
+            output = decoder.step(fed, greedy=writer.is_greedy)
             middle = time.perf_counter()
             writer.write(output)
             end = time.perf_counter()

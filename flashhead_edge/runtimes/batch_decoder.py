@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from flashhead_edge.errors import OptionError
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
+from flashhead_edge.runtimes.session import bind_greedy, can_be_greedy
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -49,6 +50,7 @@ class BatchDecoder:
         present = (*body.present_key_names, *body.present_value_names)
         self._buffers = [(*names, np.zeros(shape, dtype)) for names in zip(past, present, strict=True)]
         self._session = session
+        self._can_be_greedy = can_be_greedy(session)
         self._outputs = tuple(outputs)
         self._lengths = np.zeros(rows, np.int64)
         self._bound: tuple[int, int] | None = None
@@ -60,12 +62,13 @@ class BatchDecoder:
         """Texts side by side at most."""
         return len(self._lengths)
 
-    def read(self, row: int, prompt_ids: Sequence[int]) -> StepOutput:
+    def read(self, row: int, prompt_ids: Sequence[int], *, greedy: bool = False) -> StepOutput:
         """Begin a text: read its prompt into a row.
 
         Args:
             row: 0 to the number of rows less one; what the row held is forgotten.
             prompt_ids: The prompt.
+            greedy: Whether only the greedy token matters, as for :meth:`Decoder.step`.
 
         Returns:
             What the head says of the prompt's last position, N = 1.
@@ -74,13 +77,14 @@ class BatchDecoder:
             OptionError: The prompt is longer than a row.
         """
         self._lengths[row] = 0
-        return self._run(row, row + 1, np.array([prompt_ids], dtype=np.int64))
+        return self._run(row, row + 1, np.array([prompt_ids], dtype=np.int64), greedy)
 
-    def step(self, token_ids: Sequence[int]) -> StepOutput:
+    def step(self, token_ids: Sequence[int], *, greedy: bool = False) -> StepOutput:
         """Feed one token to each of the first rows.
 
         Args:
             token_ids: The tokens chosen last, one for each text.
+            greedy: As for :meth:`read`.
 
         Returns:
             What the head says of every text's next token, N = number of texts.
@@ -88,7 +92,7 @@ class BatchDecoder:
         Raises:
             OptionError: A text is longer than a row.
         """
-        return self._run(0, len(token_ids), np.array(token_ids, dtype=np.int64)[:, None])
+        return self._run(0, len(token_ids), np.array(token_ids, dtype=np.int64)[:, None], greedy)
 
     def keep(self, sources: Sequence[int]) -> None:
         """Rearrange rows: afterwards row i holds what row ``sources[i]`` held.
@@ -105,7 +109,7 @@ class BatchDecoder:
             buffer[targets, :, :used] = buffer[origins, :, :used]
         self._lengths[targets] = self._lengths[origins]
 
-    def _run(self, first: int, last: int, input_ids: npt.NDArray[np.int64]) -> StepOutput:
+    def _run(self, first: int, last: int, input_ids: npt.NDArray[np.int64], greedy: bool) -> StepOutput:
         """Feed ``input_ids`` [n, S] to some rows and score the last position of each."""
         lengths = self._lengths[first:last] + input_ids.shape[1]
         longest = int(lengths.max())
@@ -120,6 +124,8 @@ class BatchDecoder:
         self._binding.bind_cpu_input("input_ids", input_ids)
         self._binding.bind_cpu_input("attention_mask", mask.astype(np.int64))
         self._binding.bind_cpu_input("scored_positions", scored)
+        if self._can_be_greedy:
+            bind_greedy(self._binding, greedy)
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
         self._session.run_with_iobinding(self._binding)

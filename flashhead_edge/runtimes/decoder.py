@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.batch_decoder import BatchDecoder
-from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
+from flashhead_edge.runtimes.session import CPU_PROVIDER, bind_greedy, can_be_greedy, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -48,7 +48,7 @@ class AnyDecoder(Protocol):
     def rewind(self, positions: int) -> None:
         """Forget the last tokens of every row."""
 
-    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> StepOutput:
+    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1, greedy: bool = False) -> StepOutput:
         """Feed tokens and run the head on the last positions."""
 
     def for_batch(self, *, rows: int, positions: int) -> BatchDecoder:
@@ -141,6 +141,8 @@ class Decoder:
         self._cache = KvCache(self._session, body)
         self._position = 0
         self._scored = (0, 0, 0)
+        self._greedy = False
+        self._can_be_greedy = can_be_greedy(self._session)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -188,13 +190,15 @@ class Decoder:
             self._check_length(positions)
             self._cache.reserve(self._binding, batch=batch, positions=positions)
 
-    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> StepOutput:
+    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1, greedy: bool = False) -> StepOutput:
         """Feed tokens and run the head on the last positions.
 
         Args:
             input_ids: The prompt, or the token chosen last, [B, S] int64; sequences of a batch are equally long. After
                 the prompt, ONNX Runtime's attention takes S > 1 for B = 1 only.
             scored: How many of the last positions of each row to score, 1 to S.
+            greedy: Whether only the greedy token matters: candidates that cannot be it may then keep an estimate for a
+                logit, below the token's, which some heads make of half the bytes.
 
         Returns:
             The head's outputs for the tokens that follow, position by position and row by row.
@@ -202,7 +206,7 @@ class Decoder:
         Raises:
             OptionError: The shape is wrong, or the tokens do not fit the model's context.
         """
-        *head, hidden = self.run(input_ids, scored=scored)
+        *head, hidden = self.run(input_ids, scored=scored, greedy=greedy)
         return StepOutput(HeadOutput(*head), hidden)
 
     def rewind(self, positions: int) -> None:
@@ -220,7 +224,9 @@ class Decoder:
             )
         self._position = positions
 
-    def run(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> tuple[npt.NDArray[Any], ...]:
+    def run(
+        self, input_ids: npt.NDArray[np.int64], *, scored: int = 1, greedy: bool = False
+    ) -> tuple[npt.NDArray[Any], ...]:
         """Feed tokens and fetch the outputs chosen at construction; otherwise as :meth:`step`."""
         batch, length = self._check_shape(input_ids)
         if not 1 <= scored <= length:
@@ -239,6 +245,9 @@ class Decoder:
             row, place = np.indices((batch, scored), np.int64)
             scored_positions = np.stack([row.ravel(), place.ravel() + length - scored], axis=1)
             self._binding.bind_cpu_input("scored_positions", scored_positions)
+        if greedy is not self._greedy and self._can_be_greedy:
+            self._greedy = greedy
+            bind_greedy(self._binding, greedy)
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")  # anew, so that earlier results are not overwritten
         self._execute()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.runtimes.base import HeadOutput, HeadShape
 from flashhead_edge.runtimes.graph_choice import choose_graph
-from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
+from flashhead_edge.runtimes.session import CPU_PROVIDER, can_be_greedy, open_session
 
 
 class OnnxRuntimeHead:
@@ -51,7 +53,14 @@ class OnnxRuntimeHead:
         graph = choose_graph(bundle, "head", providers)
         return cls(graph, HeadShape.of_bundle(bundle.manifest), threads=threads, providers=providers)
 
-    def run(self, hidden_states: npt.NDArray[np.float32]) -> HeadOutput:
-        """Score states; see :meth:`HeadRuntime.run`."""
-        states = self.shape.check_states(hidden_states)
-        return HeadOutput(*self._session.run(list(HeadOutput._fields), {"hidden_states": states}))
+    def run(self, hidden_states: npt.NDArray[np.float32], *, greedy: bool = False) -> HeadOutput:
+        """Score states; see :meth:`HeadRuntime.run`.
+
+        Args:
+            hidden_states: [B, H] float32.
+            greedy: Whether only the tokens matter, as for :meth:`Decoder.step`.
+        """
+        feed: dict[str, npt.NDArray[Any]] = {"hidden_states": self.shape.check_states(hidden_states)}
+        if greedy and can_be_greedy(self._session):
+            feed[layout.GREEDY_INPUT] = np.array([True])
+        return HeadOutput(*self._session.run(list(HeadOutput._fields), feed))

@@ -98,12 +98,13 @@ class OpenVinoDecoder:
         """
         raise _one_text_at_a_time(f"{rows} rows")
 
-    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1) -> StepOutput:
+    def step(self, input_ids: npt.NDArray[np.int64], *, scored: int = 1, greedy: bool = False) -> StepOutput:
         """Feed tokens and run the head on the last positions.
 
         Args:
             input_ids: The prompt, or the token chosen last, [1, S] int64.
             scored: How many of the last positions of each row to score, 1 to S.
+            greedy: Of no account: all logits of candidates are exact.
 
         Returns:
             The head's outputs for the tokens that follow.

@@ -89,6 +89,20 @@ def open_session(
     return session
 
 
+def can_be_greedy(session: onnxruntime.InferenceSession) -> bool:
+    """Whether a head does less where only the token is wanted (:data:`~flashhead_edge.layout.GREEDY_INPUT`)."""
+    return any(tensor.name == layout.GREEDY_INPUT for tensor in session.get_overridable_initializers())
+
+
+def bind_greedy(binding: onnxruntime.IOBinding, greedy: bool) -> None:
+    """Say whether only the token is wanted, to a session that :func:`can_be_greedy`."""
+    import numpy as np
+    from onnxruntime import OrtValue
+
+    # As a value: by array only inputs without a default can be bound.
+    binding.bind_ortvalue_input(layout.GREEDY_INPUT, OrtValue.ortvalue_from_numpy(np.array([greedy])))
+
+
 def _check_available(available: Sequence[str], providers: Sequence[str]) -> None:
     """Refuse providers that this build of ONNX Runtime does not have."""
     if not providers:

@@ -128,7 +128,7 @@ class TorchHead:
         if bits == 32:
             return self._tensor(index.centroids)
         quantized = quantize_rows(index.centroids, bits)
-        codes, scales = self._tensor(quantized.codes), self._tensor(quantized.scales)
+        codes, scales = self._tensor(quantized.codes), self._tensor(quantized.float_scales)
         return CentroidTensors(codes, scales, self._tensor(index.centroid_bias), bits)
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> torch.Tensor:

@@ -69,8 +69,8 @@ def test_measured_quality_is_shown(bundle):
     ("centroids", "rows", "expected"),
     [
         ("fp32", 128, 4 * 128 + 5 * 128),
-        ("int8", 64, 4 * 36 + 5 * 64),
-        ("int4", 34, 4 * 20 + 5 * 34),
+        ("int8", 64, 4 * 34 + 5 * 64),
+        ("int4", 34, 4 * 18 + 5 * 34),
     ],
     ids=lambda value: str(value),
 )

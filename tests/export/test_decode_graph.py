@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from tiny_bodies import HIDDEN, VOCAB, empty_cache, save_tiny_model, session, st
 
 from flashhead_edge.errors import ExportError
 from flashhead_edge.export.body import BodyInfo, export_body
-from flashhead_edge.export.decode_graph import EmbeddingTable, write_decode_graph
+from flashhead_edge.export.decode_graph import write_decode_graph
+from flashhead_edge.export.embedding_graph import EmbeddingTable
+from flashhead_edge.export.stored_rows import StoredRows
 from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 
 SIZE = 5
@@ -98,11 +101,11 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Decoder
         onnx.save(dense_head(table, ids), folder / "head.onnx")
         if model.config.tie_word_embeddings:
             scale = HIDDEN**0.5 if kind.startswith("gemma") else 1.0
-            embedding = EmbeddingTable(table, slot_of_token, scale)
+            embedding = EmbeddingTable(StoredRows(table), slot_of_token, scale)
         else:
             with DataFile(folder / "embedding.onnx.data") as data:
                 weight = model.get_input_embeddings().weight.detach().numpy().astype(np.float16)
-                embedding = EmbeddingTable(data.append("embedding.rows", weight))
+                embedding = EmbeddingTable(StoredRows(data.append("embedding.rows", weight)))
         write_decode_graph(folder, embedding=embedding)
         return Decoder(model, folder, info, embedding)
 
@@ -218,7 +221,7 @@ class TestRefusals:
 
     def test_other_tensor_of_the_same_name(self, parts: tuple[Path, EmbeddingTable]) -> None:
         folder, embedding = parts
-        moved = TensorRef("head.rows", "float16", embedding.table.shape, "head.onnx.data", 4096, embedding.table.length)
+        moved = StoredRows(replace(embedding.table.data, offset=4096))
         self.change_head(folder, lambda _: None)
         self.expect(folder, EmbeddingTable(moved, embedding.slot_of_token), "Two different tensors")
 

@@ -106,7 +106,7 @@ def test_scores_of_clusters(functions, clusters, width, batch, bits, dtype):
     quantized = quantize_rows(random.normal(size=(clusters, width)).astype(np.float32), bits)
     bias = random.normal(size=clusters).astype(np.float32)
     states = states_of(batch, width, dtype)
-    codes, scales = torch.from_numpy(quantized.codes), torch.from_numpy(quantized.scales)
+    codes, scales = torch.from_numpy(quantized.codes), torch.from_numpy(quantized.float_scales)
     found = functions.score_clusters(states, codes, scales, torch.from_numpy(bias), bits)
     expected = states.float().numpy().astype(np.float64) @ quantized.dequantize().T + bias
     assert found.dtype == torch.float32

@@ -21,7 +21,7 @@ def test_operators_are_what_torch_expects_of_one():
     states = states_of(3, 40)
     products, probes = stage1(tiny, states, 4)
     quantized = quantize_rows(tiny.index.centroids, 8)
-    codes, scales = torch.from_numpy(quantized.codes), torch.from_numpy(quantized.scales)
+    codes, scales = torch.from_numpy(quantized.codes), torch.from_numpy(quantized.float_scales)
     ops, arguments, columns = torch.ops.flashhead_edge, tiny.tensors.arguments(), tiny.columns
     torch.library.opcheck(ops.score_clusters, (states, codes, scales, products[0].clone(), 8))
     torch.library.opcheck(ops.score_candidates, (states, probes, *arguments))

@@ -32,6 +32,13 @@ static std::vector<uint8_t> Bytes(size_t count) {
   return bytes;
 }
 
+// Of half precision, below 1 in size.
+static std::vector<uint16_t> Halves(size_t count) {
+  std::vector<uint16_t> halves(count);
+  for (auto& half : halves) half = static_cast<uint16_t>(rand() % 0x3c00 | (rand() & 0x8000));
+  return halves;
+}
+
 int main(int, char** names) {
   constexpr int kCases = 150;
   int same_tokens = 0, same_candidates = 0;
@@ -41,21 +48,22 @@ int main(int, char** names) {
     Head head;
     head.width = Draw(1, 300);
     const auto type = static_cast<RowType>(number % 4);
-    if (type == RowType::kInt8) head.width = (head.width + 31) / 32 * 32;
+    if (type == RowType::kNibbles) head.width = (head.width + 31) / 32 * 32;
     head.clusters = Draw(5, 60);
     head.cluster_size = Draw(1, 20);
     head.always = Draw(0, 2);
     head.probes = Draw(1, static_cast<int>(head.clusters));
     head.softcap = number & 4 ? 30 : 0;
-    head.centroid_bits = number & 1 ? 4 : 8;
+    head.coded_centroids = true;
+    head.centroid_kind = number & 1 ? Codes::kInt4 : Codes::kInt8;
     const int64_t batch = Draw(1, 9), blocks = (head.width + 31) / 32, total = head.clusters + head.always;
     const int64_t slots = total * head.cluster_size, candidates = head.candidates();
-    const auto codes = Bytes(head.clusters * blocks * 4 * head.centroid_bits);
-    const auto scales = Numbers<float>(head.clusters * blocks), bias = Numbers<float>(head.clusters);
+    const auto codes = Bytes(head.clusters * blocks * BlockBytes(head.centroid_kind));
+    const auto scales = Halves(head.clusters * blocks);
+    const auto bias = Numbers<float>(head.clusters);
     const auto offset = Numbers<float>(head.clusters), states = Numbers<float>(batch * head.width);
     const auto rows = Numbers<float>(slots * head.width);
-    std::vector<uint16_t> halves(rows.size());
-    for (auto& half : halves) half = static_cast<uint16_t>(rand() % 0x3c00 | (rand() & 0x8000));  // below 1 in size
+    const auto halves = Halves(rows.size());
     std::vector<BFloat16> upper(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
       uint32_t bits;
@@ -69,19 +77,17 @@ int main(int, char** names) {
     head.centroid_scales = scales.data();
     head.centroid_bias = bias.data();
     head.selection_offset = offset.data();
-    const auto int8_rows = Bytes(rows.size());
-    const void* stored[] = {rows.data(), halves.data(), upper.data(), int8_rows.data()};
-    head.rows = {type, stored[number % 4], type == RowType::kInt8 ? halves.data() : nullptr, head.width};
+    const auto high = Bytes(rows.size()), low = Bytes(rows.size());
+    const void* stored[] = {rows.data(), halves.data(), upper.data(), high.data()};
+    head.rows = {type, stored[number % 4], head.width, low.data(), halves.data()};
     head.token_order = order.data();
-    const int low_bits = number & 16 ? 4 : 8;
-    const auto low_codes = Bytes(slots * blocks * 4 * low_bits);
-    const auto low_scales = Numbers<float>(slots * blocks);
-    if (number & 8) {
-      head.low_bits = low_bits;
-      head.low_codes = low_codes.data();
-      head.low_scales = low_scales.data();
-      head.rescored = Draw(1, static_cast<int>(candidates));
-    }
+    head.low_kind = type == RowType::kNibbles ? Codes::kHighNibbles : number & 16 ? Codes::kInt4 : Codes::kInt8;
+    const auto low_codes = Bytes(slots * blocks * BlockBytes(head.low_kind));
+    const auto low_scales = Halves(slots * blocks);
+    head.low_codes = type == RowType::kNibbles ? high.data() : low_codes.data();
+    head.low_scales = type == RowType::kNibbles ? halves.data() : low_scales.data();
+    head.greedy = number & 8;
+    head.rescored = Draw(1, static_cast<int>(candidates));
     std::vector<int64_t> tokens[2], ids[2];
     std::vector<float> logits[2], scores[2];
     for (int side = 0; side < 2; ++side) {
@@ -99,7 +105,7 @@ int main(int, char** names) {
     for (size_t i = 0; i < scores[0].size(); ++i) {
       apart = fmax(apart, fabs(scores[0][i] - scores[1][i]) / (10 + fabs(scores[0][i])));
     }
-    for (size_t i = 0; !head.low_bits && i < logits[0].size(); ++i) {
+    for (size_t i = 0; !head.greedy && i < logits[0].size(); ++i) {
       if (isfinite(logits[0][i])) apart = fmax(apart, fabs(logits[0][i] - logits[1][i]) / (1 + fabs(logits[0][i])));
     }
   }

@@ -30,6 +30,13 @@ static std::vector<float> Numbers(size_t count) {
   return numbers;
 }
 
+// Of half precision, below 1 in size.
+static std::vector<uint16_t> Halves(size_t count) {
+  std::vector<uint16_t> halves(count);
+  for (auto& half : halves) half = static_cast<uint16_t>(rand() % 0x3c00 | (rand() & 0x8000));
+  return halves;
+}
+
 int main(int, char** names) {
   constexpr int kCases = 200;
   int equal = 0;
@@ -42,7 +49,7 @@ int main(int, char** names) {
     weight.blocks = (width + 31) / 32;
     const auto codes = Bytes(static_cast<size_t>(weight.rows * weight.blocks * weight.block_bytes()));
     const auto zeros = Bytes(static_cast<size_t>(weight.rows * weight.zero_bytes()));
-    const auto scales = Numbers(static_cast<size_t>(weight.rows * weight.blocks));
+    const auto scales = Halves(static_cast<size_t>(weight.rows * weight.blocks));
     const auto states = Numbers(static_cast<size_t>(count * width));
     weight.codes = codes.data();
     weight.scales = scales.data();

@@ -36,7 +36,7 @@ def native_head(
     table = tiny.tensors.rows.float()[index.token_order.clip(min=0)].numpy()
     oracle = ReferenceHead(index, table, probes, row_bias=table_bias(tiny.head, index))
     centroids = CentroidTensors(
-        torch.from_numpy(codes.codes), torch.from_numpy(codes.scales), torch.from_numpy(index.centroid_bias), 8
+        torch.from_numpy(codes.codes), torch.from_numpy(codes.float_scales), torch.from_numpy(index.centroid_bias), 8
     )
     offset = torch.from_numpy(index.selection_offset)
     return (

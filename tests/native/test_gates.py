@@ -26,11 +26,13 @@ def gated_graph(gate: Weight, up: Weight, activation: str, *, swapped: bool = Fa
     for name, weight in (("gate", gate), ("up", up)):
         found = {"codes": weight.codes, "scales": weight.scales, "zeros": weight.zeros}
         given = {f"{name}.{part}": array for part, array in found.items() if array is not None}
+        wide = f"{name}.scales.wide"
+        nodes.append(helper.make_node("Cast", [f"{name}.scales"], [wide], to=TensorProto.FLOAT))
         for part, array in given.items():
             kind = helper.np_dtype_to_tensor_dtype(array.dtype)
             tensors.append(helper.make_tensor(part, kind, array.shape, array.tobytes(), raw=True))
         sizes = {"K": weight.width, "N": len(weight.codes), "bits": weight.bits, "block_size": 32}
-        inputs = ["states", *given]
+        inputs = ["states", *(wide if part.endswith(".scales") else part for part in given)]
         nodes.append(helper.make_node("MatMulNBits", inputs, [name], domain="com.microsoft", accuracy_level=4, **sizes))
     if activation == "silu":
         nodes.append(helper.make_node("Sigmoid", ["gate"], ["logistic"]))
@@ -100,8 +102,8 @@ def test_all_kernels_give_the_same_bits_and_states_are_alone(activation: str) ->
 def test_activations_of_any_number(activation: str, kernels: str) -> None:
     """One number a state: the gate gives it as it is, the other side 1, so that the activation alone is seen."""
     codes = np.full((1, 1, 32), 128, np.uint8)
-    codes[0, 0, 0] = 255
-    one = Weight(codes, np.full((1, 1), 1 / 127, np.float32), None, 8, 1)
+    codes[0, 0, 0] = 192
+    one = Weight(codes, np.full((1, 1), 1 / 64, np.float16), None, 8, 1)
     values = np.concatenate(
         [np.linspace(-100, 100, 4001), np.geomspace(1e-20, 1e4, 200), -np.geomspace(1e-20, 1e4, 200)]
     )

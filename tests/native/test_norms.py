@@ -63,7 +63,7 @@ def normed_graph(shape: Shape, *, packed: bool, epsilon: float = 1e-3) -> onnx.M
 
 def spelled_out(model: onnx.ModelProto, head_dim: int) -> onnx.ModelProto:
     """Norms in standard nodes."""
-    tidy_body(model, location="none", head_dim=head_dim, metadata={})
+    tidy_body(model, head_dim=head_dim, metadata={})
     assert "Pow" in {node.op_type for node in model.graph.node}
     return model
 

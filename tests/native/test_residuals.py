@@ -48,7 +48,7 @@ def with_residual(model: onnx.ModelProto, *, branch_norm: bool, swapped: bool = 
     graph.node.extend(nodes)
     graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("residual", "branch"))
     graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, shape))
-    tidy_body(model, location="none", head_dim=1, metadata={})
+    tidy_body(model, head_dim=1, metadata={})
     return model
 
 

@@ -22,14 +22,14 @@ class Weight(NamedTuple):
 
     Attributes:
         codes: [N, blocks, 4 * bits] uint8.
-        scales: [N, blocks] float32.
+        scales: [N, blocks] float16.
         zeros: Zero points, packed as codes are, [N, bytes] uint8; None for the middle.
         bits: 4 or 8.
         width: K.
     """
 
     codes: _Uint8
-    scales: _Float32
+    scales: npt.NDArray[np.float16]
     zeros: _Uint8 | None
     bits: int
     width: int
@@ -42,7 +42,7 @@ def random_weight(rows: int, width: int, bits: int, *, zeros: bool = True, seed:
     packed = (blocks + 1) // 2 if bits == 4 else blocks
     return Weight(
         random.integers(0, 256, (rows, blocks, 4 * bits), dtype=np.uint8),
-        (random.uniform(0.01, 0.02, (rows, blocks)) * random.choice([-1, 1], (rows, blocks))).astype(np.float32),
+        (random.uniform(0.01, 0.02, (rows, blocks)) * random.choice([-1, 1], (rows, blocks))).astype(np.float16),
         random.integers(0, 256, (rows, packed), dtype=np.uint8) if zeros else None,
         bits,
         width,
@@ -53,15 +53,17 @@ def product_graph(weight: Weight, *, rank: int = 2, accuracy_level: int = 4) -> 
     """ONNX Runtime's operator: states [..., K] to products [..., N]."""
     tensors = [
         helper.make_tensor("codes", TensorProto.UINT8, weight.codes.shape, weight.codes.tobytes(), raw=True),
-        helper.make_tensor("scales", TensorProto.FLOAT, weight.scales.shape, weight.scales.tobytes(), raw=True),
+        helper.make_tensor("scales", TensorProto.FLOAT16, weight.scales.shape, weight.scales.tobytes(), raw=True),
     ]
     if weight.zeros is not None:
         zeros = weight.zeros
         tensors.append(helper.make_tensor("zeros", TensorProto.UINT8, zeros.shape, zeros.tobytes(), raw=True))
     rows = len(weight.codes)
+    wide = helper.make_node("Cast", ["scales"], ["scales.wide"], to=TensorProto.FLOAT)
+    names = ["scales.wide" if tensor.name == "scales" else tensor.name for tensor in tensors]
     node = helper.make_node(
         "MatMulNBits",
-        ["states", *(tensor.name for tensor in tensors)],
+        ["states", *names],
         ["products"],
         domain="com.microsoft",
         K=weight.width,
@@ -74,7 +76,7 @@ def product_graph(weight: Weight, *, rank: int = 2, accuracy_level: int = 4) -> 
     inputs = [helper.make_tensor_value_info("states", TensorProto.FLOAT, [*free, weight.width])]
     outputs = [helper.make_tensor_value_info("products", TensorProto.FLOAT, [*free, rows])]
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
-    graph = helper.make_graph([node], "product", inputs, outputs, tensors)
+    graph = helper.make_graph([wide, node], "product", inputs, outputs, tensors)
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flashhead_edge.platforms import host, packages
+from flashhead_edge.platforms import host
 from flashhead_edge.platforms.host import CpuInfo, host_facts, parse_cpuinfo
 
 X86 = """processor\t: 0
@@ -74,13 +74,9 @@ def test_system_files_may_be_missing(monkeypatch, tmp_path):
     assert facts.os.startswith(platform.system())
 
 
-def test_packages_that_are_not_installed_are_left_out(monkeypatch):
-    def version(name):
-        if name == "onnxruntime-gpu":
-            return "1.2.3"
-        raise packages.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(packages.metadata, "version", version)
+def test_packages_that_are_not_installed_are_left_out(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime_gpu-1.2.3.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert host_facts().packages == {"onnxruntime": "1.2.3"}
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import sys
+
 import pytest
 
 from flashhead_edge.platforms.detection import DeviceFacts
@@ -174,16 +177,31 @@ def test_a_jetson_installs_from_the_index_of_its_builds(jetson, index):
     assert "flashhead-edge" in second
 
 
-def test_packages_by_any_of_their_distributions(monkeypatch):
+def test_packages_by_any_of_their_distributions(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (
+        first / "tensorrt_cu12-1.2.3.dist-info",
+        first / "onnxruntime_gpu-1.2.3+local.dist-info",
+        first / "vllm",
+        second / "Tensorrt.CU12-9.dist-info",
+    ):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(first), str(tmp_path / "missing"), str(second)])
+    assert installed_packages() == {"onnxruntime-gpu": "1.2.3+local", "tensorrt": "1.2.3"}
+
+
+def test_versions_are_those_of_the_metadata():
+    """Read by other means than ours, of what is installed here."""
     import importlib.metadata
 
-    def version(name):
-        if name in ("tensorrt-cu12", "onnxruntime-gpu"):
-            return "1.2.3"
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    assert installed_packages() == {"onnxruntime-gpu": "1.2.3", "tensorrt": "1.2.3"}
+    found = installed_packages()
+    assert "onnxruntime" in found
+    for name, version in found.items():
+        versions = []
+        for distribution in DISTRIBUTIONS[name]:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions.append(importlib.metadata.version(distribution))
+        assert version == versions[0]
 
 
 @pytest.mark.parametrize(
@@ -201,13 +219,17 @@ def test_cuda_of_a_build(requirements, cuda):
 
 
 def test_cuda_of_no_build(monkeypatch):
-    import importlib.metadata
-
-    def requires(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    monkeypatch.setattr(sys, "path", [])
     assert onnxruntime_cuda() is None
+
+
+def test_cuda_of_an_installed_build(tmp_path, monkeypatch):
+    folder = tmp_path / "onnxruntime_gpu-1.23.0.dist-info"
+    folder.mkdir()
+    requirement = 'Requires-Dist: nvidia-cuda-runtime-cu12~=12.0; extra == "cuda"'
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.23.0\n{requirement}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert onnxruntime_cuda() == "12"
 
 
 def test_onnx_runtimes_are_told_from_what_builds_on_them():

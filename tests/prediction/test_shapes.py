@@ -9,14 +9,14 @@ from flashhead_edge.prediction.shapes import Blocks, BodyShape, HeadShape
 
 
 @pytest.mark.parametrize(
-    ("precision", "size"), [("fp32", 2560), ("fp16", 1280), ("int8", 640 + 20 * 4), ("int4", 320 + 20 * 4)]
+    ("precision", "size"), [("fp32", 2560), ("fp16", 1280), ("int8", 640 + 20 * 2), ("int4", 320 + 20 * 2)]
 )
 def test_bytes_of_a_row(precision, size):
     assert Blocks().row_bytes(640, precision) == size
 
 
 def test_the_last_block_of_a_row_is_stored_whole():
-    assert Blocks().row_bytes(33, "int8") == 2 * (32 + 4)
+    assert Blocks().row_bytes(33, "int8") == 2 * (32 + 2)
 
 
 def test_an_unknown_precision_is_refused():

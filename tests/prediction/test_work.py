@@ -25,14 +25,14 @@ def stages(head, batch=1, size=GEMMA, **options):
 def test_dense_head_reads_every_row_once():
     (work,) = stages(HeadShape("dense", "int8"), batch=4).values()
     assert work.stage == "dense head"
-    assert work.bytes == 262_144 * (640 + 20 * 4)
+    assert work.bytes == 262_144 * (640 + 20 * 2)
     assert work.operations == 2 * 262_144 * 640 * 4
 
 
 def test_two_stage_head_of_gemma():
     found = stages(HEAD)
     assert list(found) == ["centroids", "top-k", "gather + dot"]
-    assert found["centroids"].bytes == 8192 * (640 + 80 + 8)
+    assert found["centroids"].bytes == 8192 * (640 + 40 + 8)
     assert found["centroids"].operations == 2 * 8192 * 640
     assert found["gather + dot"].bytes == (365 + 9) * 32 * (1280 + 4)
     assert found["gather + dot"].operations == 2 * (365 + 9) * 32 * 640
@@ -47,8 +47,19 @@ def test_weights_of_a_step_are_those_that_inspect_reports(whole_bundle):
 
 def test_low_bit_rows_are_read_in_place_of_rows_and_64_rows_besides():
     work = stages(replace(HEAD, low_bit_rows="int4"))["gather + dot"]
-    assert work.bytes == 374 * 32 * (320 + 80 + 4) + 64 * 1280
+    assert work.bytes == 374 * 32 * (320 + 40 + 4) + 64 * 1280
     assert work.precision == "int4"
+
+
+def test_greedy_steps_of_the_native_library_read_halves():
+    int8 = replace(HEAD, precision="int8")
+    whole, halves = stages(int8), stages(int8, halves=True)
+    assert whole["gather + dot"].bytes == 374 * 32 * (640 + 40 + 4)
+    assert halves["gather + dot"].bytes == 374 * 32 * (320 + 40 + 4) + 64 * 320
+    assert halves["centroids"].bytes == 8192 * (320 + 40 + 8) + 365 * 640
+    apart = replace(int8, fused=False)
+    assert stages(apart, halves=True) == stages(apart)
+    assert stages(HEAD, halves=True)["gather + dot"] == stages(HEAD)["gather + dot"]
 
 
 def test_fused_kernels_read_a_cluster_once_for_all_states():
@@ -95,7 +106,7 @@ def test_all_clusters_opened_read_what_a_dense_head_reads_and_centroids(head, ba
 def test_body_reads_weights_once_and_each_texts_cache():
     body = BodyShape(10, 2, 64, 1_000_000, "int8")
     work = body_work(body, batch=3, positions=100, blocks=Blocks(), cache_item_bytes=4)
-    assert work.bytes == 1_000_000 * (1 + 4 / 32) + 3 * 2 * 10 * 2 * 64 * 100 * 4
+    assert work.bytes == 1_000_000 * (1 + 2 / 32) + 3 * 2 * 10 * 2 * 64 * 100 * 4
     assert work.operations == 2 * 1_000_000 * 3
 
 
@@ -105,7 +116,7 @@ def test_body_reads_weights_once_and_each_texts_cache():
         (True, HeadShape("dense", "fp16"), 1),
         (False, HeadShape("dense", "fp16"), 2),
         # A table of codes is no embedding, so a tied model needs its rows besides.
-        (True, HeadShape("dense", "int8"), 1 + (1 + 4 / 32) / 2),
+        (True, HeadShape("dense", "int8"), 1 + (1 + 2 / 32) / 2),
     ],
     ids=["tied", "untied", "int8"],
 )
@@ -119,4 +130,4 @@ def test_a_two_stage_head_holds_every_row_once_whatever_it_opens():
     model = ModelShape("model", *GEMMA)
     few, many = (weights_bytes(model, replace(HEAD, num_probes=probes), Blocks()) for probes in (1, 8192))
     assert few == many
-    assert weights_bytes(model, replace(HEAD, low_bit_rows="int8"), Blocks()) - few == 8201 * 32 * (640 + 80)
+    assert weights_bytes(model, replace(HEAD, low_bit_rows="int8"), Blocks()) - few == 8201 * 32 * (640 + 40)

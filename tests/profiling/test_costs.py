@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from flashhead_edge import Bundle, layout
 from flashhead_edge.profiling import record
 from flashhead_edge.profiling.costs import Cost, bound_of, cache_bytes, rank_of, stage_costs
+from tests.tiny_heads import head_bundle, int8_head, random_index
 
 
 def test_costs_of_a_bundle(whole_bundle: Callable[..., Bundle]) -> None:
@@ -21,7 +23,7 @@ def test_costs_of_a_bundle(whole_bundle: Callable[..., Bundle]) -> None:
     assert costs[record.BODY].bytes == (bundle.path / layout.BODY_DATA).stat().st_size + cache
     index = bundle.index()
     blocks = -(-index.hidden_size // 32)
-    stored = index.num_clusters * (index.hidden_size + 4 * blocks)  # int8 codes and their scales
+    stored = index.num_clusters * (index.hidden_size + 2 * blocks)  # int8 codes and their scales
     assert costs[record.CENTROIDS].bytes == stored + index.centroid_bias.nbytes + index.selection_offset.nbytes
     rows = bundle.table(layout.ROWS)
     candidates = index.num_candidates(manifest.index.num_probes)
@@ -38,6 +40,25 @@ def test_projected_centroids_are_narrower(whole_bundle: Callable[..., Bundle]) -
     wide = stage_costs(bundle.manifest, head="two-stage", batch=1, positions=0)[record.CENTROIDS]
     assert cost.operations == 2 * 16 * (index.num_clusters + index.hidden_size)
     assert wide.operations == 2 * index.hidden_size * index.num_clusters
+
+
+def test_a_greedy_step_reads_halves(tmp_path: Path, whole_bundle: Callable[..., Bundle]) -> None:
+    """Of int8 centroids and rows, and the best of them whole."""
+    head = int8_head(300, 64)
+    index = random_index(head, 8, always=(1, 2))
+    bundle = head_bundle(tmp_path / "b", head, index, 5, centroids="int8", rows="int8")
+    whole, halves = (
+        stage_costs(bundle.manifest, head="two-stage", batch=1, positions=0, greedy=greedy, rescored=16)
+        for greedy in (False, True)
+    )
+    candidates = index.num_candidates(5)
+    assert whole[record.GATHER_DOT].bytes == candidates * (64 + 4 + 4)
+    assert halves[record.GATHER_DOT].bytes == candidates * (32 + 4 + 4) + 16 * 68
+    saved = whole[record.CENTROIDS].bytes - halves[record.CENTROIDS].bytes
+    assert saved == index.num_clusters * 32 - 5 * 64
+    manifest = whole_bundle().manifest  # rows of float16 are read as they are
+    costs = [stage_costs(manifest, head="two-stage", batch=1, positions=0, greedy=greedy) for greedy in (False, True)]
+    assert costs[0][record.GATHER_DOT] == costs[1][record.GATHER_DOT]
 
 
 def test_a_batch_reads_weights_once(whole_bundle: Callable[..., Bundle]) -> None:

@@ -18,7 +18,16 @@ from flashhead_edge.lm_head import LmHead
 from flashhead_edge.runtimes import RUNTIMES as ALL_RUNTIMES
 from flashhead_edge.runtimes import open_head
 from flashhead_edge.runtimes.base import HeadOutput, HeadRuntime
-from tests.tiny_heads import by_token, dense_logits, head_bundle, random_head, random_index, random_states, rounded
+from tests.tiny_heads import (
+    by_token,
+    dense_logits,
+    head_bundle,
+    int8_head,
+    random_head,
+    random_index,
+    random_states,
+    rounded,
+)
 
 #: TensorRT needs a GPU: tests/runtimes/tensorrt has what can be seen of it without one.
 RUNTIMES = set(ALL_RUNTIMES) - {"tensorrt"}
@@ -114,6 +123,21 @@ def test_candidates_have_exact_logits(kind: Kind, opened: Any, features: dict[st
     logits = by_token(output.candidate_ids, output.candidate_logits, VOCAB)
     dense = np.where(np.isnan(logits), np.nan, dense_logits(rounded(head, kind.rows), states))
     np.testing.assert_allclose(logits, dense, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(output.token_ids, np.nanargmax(dense, axis=1))
+
+
+@pytest.mark.parametrize("features", HEADS.values(), ids=HEADS.keys())
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_int8_rows_are_scored_as_they_are_stored(runtime: str, tmp_path: Path, features: dict[str, Any]) -> None:
+    head = int8_head(VOCAB, 64, seed=2, **features)
+    index = random_index(head, SIZE, always=ALWAYS, seed=2)
+    states = random_states(9, 64)
+    bundle = head_bundle(tmp_path / "b", head, index, 4, centroids="int8", rows="int8")
+    output = open_head(bundle, runtime).run(states)
+    check_contract(output, index, 4, 9)
+    logits = by_token(output.candidate_ids, output.candidate_logits, VOCAB)
+    dense = np.where(np.isnan(logits), np.nan, dense_logits(head, states))
+    np.testing.assert_allclose(logits, dense, rtol=1e-4, atol=2e-5)
     np.testing.assert_array_equal(output.token_ids, np.nanargmax(dense, axis=1))
 
 

@@ -163,7 +163,7 @@ def build_shard(
     columns = LogitColumns(place(slots), place(np.zeros(index.num_clusters, dtype=np.float32)))
     codes = quantize_rows(index.centroids, _BITS)
     bias, offset = place(index.centroid_bias), place(index.selection_offset)
-    quantized = CentroidTensors(place(codes.codes), place(codes.scales), bias, _BITS)
+    quantized = CentroidTensors(place(codes.codes), place(codes.float_scales), bias, _BITS)
     if rows.device.type == "cuda":
         return OperatorShard(head, columns, quantized, bias, offset, probes, "triton")
     if rows.device.type == "cpu" and native.is_available():
