@@ -173,9 +173,9 @@ def times_by_shape(bundle: Bundle, files: dict[str, Path]) -> list[dict[str, Any
         for number in range(ROUNDS):
             for decoder in list(decoders.values())[:: 1 if number % 2 else -1]:
                 decoder.reset(positions=PROFILED_PROMPT + PROFILED_STEPS)
-                token = decoder.run(ids)[0]
+                token = decoder.run(ids, greedy=True)[0]
                 for _ in range(PROFILED_STEPS):
-                    token = decoder.run(token[:, None])[0]
+                    token = decoder.run(token[:, None], greedy=True)[0]
         profiles = {which: node_times(decoder.end_profile()) for which, decoder in decoders.items()}
     shapes: dict[tuple[int, int, int], list[str]] = defaultdict(list)
     for node in load_graph(files[OURS]).graph.node:

@@ -123,12 +123,24 @@ def native_steps(report: Report) -> str:
             rows.append((model["model"], f"+ {row['with']}", str(row["nodes"]), f"{step:.2f}", gain, expected))
             before = step
     heads = [
-        f"{model['model']}: " + ", ".join(f"{ms:.2f} ms over {name} rows" for name, ms in model["head_ms_p50"].items())
+        f"{model['model']}: " + ", ".join(f"{ms:.2f} ms ({name})" for name, ms in model["head_ms_p50"].items())
         for model in report["models"]
     ]
     machine = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['kernels']}, medians."
     table = markdown(("model", "library does", "nodes", "step, ms", "ratio to the row above", "predicted"), rows)
     expected = report["predicted"]["int8 rows"]
-    return (
-        f"{machine}\n\n{table}\n\nThe native head alone, cold: {'; '.join(heads)}. Predicted of int8 rows: {expected}."
-    )
+    alone = f"The native head alone, cold, by its rows: {'; '.join(heads)}. Predicted of int8 rows: {expected}."
+    return f"{machine}\n\n{table}\n\n{alone}"
+
+
+def greedy_steps(report: Report) -> str:
+    """Tokens of greedy steps beside those of scoring every candidate, and how many candidates were scored."""
+    rows = []
+    for model in report["models"]:
+        for source in ("given texts", "own texts"):
+            found = model[source]
+            scored = (f"{found[key]:,.0f}" for key in ("scored_p50", "scored_mean", "scored_p99"))
+            same = f"{found['same_tokens']:,} of {found['states']:,}"
+            rows.append((model["model"], source, same, f"{found['candidates']:,}", *scored))
+    titles = ("model", "states of", "same token", "candidates", "scored, median", "mean", "99th percentile")
+    return markdown(titles, rows)

@@ -129,11 +129,11 @@ def compare(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, object]:
 def decode(decoder: Decoder, prompt: np.ndarray, new_tokens: int) -> tuple[list[int], list[float]]:
     """Greedy tokens after a prompt, and the seconds of every step that counts."""
     decoder.reset(positions=prompt.shape[1] + new_tokens + 1)
-    token = decoder.run(prompt)[0]
+    token = decoder.run(prompt, greedy=True)[0]
     tokens, seconds = [int(token[0])], []
     for _ in range(new_tokens):
         start = time.perf_counter()
-        token = decoder.run(token[:, None])[0]
+        token = decoder.run(token[:, None], greedy=True)[0]
         seconds.append(time.perf_counter() - start)
         tokens.append(int(token[0]))
     return tokens, seconds[SETTLING:]

@@ -30,7 +30,7 @@ from flashhead_edge.export.native_graph import native_head_graph
 from flashhead_edge.index.head_index import HeadIndex
 from flashhead_edge.lm_head import LmHead
 from flashhead_edge.quantize import QuantizedRows, quantize_rows
-from flashhead_edge.runtimes.session import open_session
+from flashhead_edge.runtimes.session import can_be_greedy, open_session
 
 #: What is read between two calls; several times the last-level cache of most machines.
 EVICTION_BYTES = 160 << 20
@@ -52,7 +52,7 @@ class Case:
         num_probes: P.
         centroid_precision: "int8" or "int4"; None for a dense head.
         precision: Of the rows that are scored: "fp16" of a two-stage head; "int8", "int4" or "fp32" of a dense one.
-        low_bit_rows: "int8" or "int4" rows that a native head scores first.
+        low_bit_rows: "int8" or "int4" rows from which a native head estimates; its steps are greedy.
     """
 
     head: str
@@ -198,6 +198,12 @@ class HeadCall:
         self._random = np.random.default_rng(2)
         self._shape = (case.batch, case.hidden_size)
         self._outputs = [value.name for value in self._session.get_outputs()]
+        self._greedy = {}
+        if can_be_greedy(self._session):
+            self._greedy = {layout.GREEDY_INPUT: onnxruntime.OrtValue.ortvalue_from_numpy(np.array([True]))}
+
+    def _feed(self, states: onnxruntime.OrtValue, eviction: onnxruntime.OrtValue) -> dict[str, onnxruntime.OrtValue]:
+        return {"hidden_states": states, "eviction": eviction, **self._greedy}
 
     def seconds(self) -> float | None:
         """Time one call on new states, after one that leaves the caches full of other numbers.
@@ -206,10 +212,10 @@ class HeadCall:
             The time; None if a thread had to wait for a core meanwhile.
         """
         states = onnxruntime.OrtValue.ortvalue_from_numpy(self._random.standard_normal(self._shape, np.float32))
-        self._session.run_with_ort_values(self._outputs, {"hidden_states": states, "eviction": self._eviction})
+        self._session.run_with_ort_values(self._outputs, self._feed(states, self._eviction))
         self._waiting.restart()
         start = time.perf_counter()
-        self._session.run_with_ort_values(self._outputs, {"hidden_states": states, "eviction": self._nothing})
+        self._session.run_with_ort_values(self._outputs, self._feed(states, self._nothing))
         seconds = time.perf_counter() - start
         return None if self._waiting.disturbed(seconds) else seconds
 

@@ -32,7 +32,7 @@ from flashhead_edge.export.tensor_ref import DataFile, TensorRef
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.quantize import quantize_rows
 from flashhead_edge.runtimes.decoder import Decoder
-from flashhead_edge.runtimes.session import open_session
+from flashhead_edge.runtimes.session import can_be_greedy, open_session
 from flashhead_edge.tokenizer import Tokenizer
 
 TEXTS = Path(__file__).resolve().parent / "texts"
@@ -115,6 +115,7 @@ def write_heads(bundle: Bundle, scratch: Path) -> dict[str, Path]:
         int4_centroids = {"centroids": StoredCentroids.write(data, bundle.index().narrow_centroids, 4)}
     variants = {
         "native": tables,
+        "native, exact": tables,
         "native, int8 rows first": replace(tables, **low[8]),
         "native, int4 rows first": replace(tables, **low[4]),
         "native, int4 centroids": replace(tables, **int4_centroids),
@@ -173,6 +174,10 @@ def measure_heads(
     random = np.random.default_rng(0)
     order = random.permutation(len(states))
     rows = []
+    greedy = {
+        name: {layout.GREEDY_INPUT: np.array([True])} if can_be_greedy(session) and not name.endswith("exact") else {}
+        for name, session in sessions.items()
+    }
     for batch in batches:
         times: dict[str, list[float]] = {name: [] for name in sessions}
         tokens: dict[str, list[np.ndarray]] = {name: [] for name in sessions}
@@ -181,7 +186,7 @@ def measure_heads(
                 time.sleep(0.02)  # another session's threads still spin
                 for call in range(_BURST):
                     picked = np.take(order, np.arange(batch) + (turn * _BURST + call) * batch, mode="wrap")
-                    feed = {"hidden_states": states[picked]}
+                    feed = {"hidden_states": states[picked]} | greedy[name]
                     wanted = list(HEAD_OUTPUTS) if not name.startswith("dense") else ["token_ids", "candidate_logits"]
                     start = time.perf_counter()
                     output = session.run(wanted, feed)
@@ -220,11 +225,11 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
         for name, decoder in decoders.items():
             time.sleep(0.02)
             decoder.reset(positions=64)
-            output = decoder.run(prompt)
+            output = decoder.run(prompt, greedy=True)
             for call in range(24):
                 token = prompt[:, call : call + 1] if name.endswith(_BODY_ALONE) else output[0][:, None]
                 start = time.perf_counter()
-                output = decoder.run(token)
+                output = decoder.run(token, greedy=True)
                 if call >= _UNCOUNTED:
                     times[name].append((time.perf_counter() - start) * 1e3)
     medians = {name: float(np.median(found)) for name, found in times.items()}

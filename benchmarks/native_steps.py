@@ -1,7 +1,7 @@
 """What each part of the native library gains, one after another: predicted before it was written, and measured.
 
 The decoding graph of the demonstration's bundles with ever more of it done by the library, in turn in one run, and the
-native head alone over the same rows in float16 and int8. Writes ``results/native-steps.json``.
+native head alone over the same rows in float16, in int8, and in int8 by halves. Writes ``results/native-steps.json``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.variants import (
     measure_models,
     prompts_and_steps,
 )
-from flashhead_edge import Bundle, native
+from flashhead_edge import Bundle, layout, native
 from flashhead_edge.bench.load import LoadMeter
 from flashhead_edge.export.graph_files import load_graph
 from flashhead_edge.export.native_attention import use_native_attention
@@ -52,7 +52,10 @@ PARTS: tuple[tuple[str, Callable[[onnx.ModelProto], Any] | None, str], ...] = (
     ("residual connections", use_native_residuals, "3 to 5 %: two to four small nodes less in a layer"),
 )
 STANDARD = "standard operators"
-INT8_ROWS = "half the bytes of stage 2, so half its time"
+#: The bundle's own graph, in which embeddings are an operator too.
+EMBEDDINGS = "embeddings"
+EXPECTED_OF_EMBEDDINGS = "1 %: some twenty small nodes less"
+INT8_ROWS = "half the bytes of stage 2, so half its time; half of that again in greedy steps"
 
 
 def main() -> None:
@@ -61,7 +64,8 @@ def main() -> None:
         "kernels": native.kernels(),
         "threads": THREADS,
         "positions": POSITIONS,
-        "predicted": {name: expected for name, _, expected in PARTS} | {"int8 rows": INT8_ROWS},
+        "predicted": {name: expected for name, _, expected in PARTS}
+        | {EMBEDDINGS: EXPECTED_OF_EMBEDDINGS, "int8 rows": INT8_ROWS},
     }
     measure_models(__doc__, "native-steps.json", facts, measure)
 
@@ -80,6 +84,8 @@ def measure(name: str) -> dict[str, Any]:
                     use(model)
             files[part] = stack.enter_context(graph_beside(bundle, model))
             nodes[part] = len(model.graph.node)
+        files[EMBEDDINGS] = bundle.file(layout.NATIVE_DECODE_GRAPH)
+        nodes[EMBEDDINGS] = len(load_graph(files[EMBEDDINGS]).graph.node)
         rows = prompts_and_steps(bundle, files, what="with", lengths=(POSITIONS,), threads=THREADS)
     heads = head_by_rows(bundle)
     for row in rows:
@@ -88,15 +94,15 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def head_by_rows(bundle: Bundle) -> dict[str, float]:
-    """Median milliseconds of the native head alone with cold weights, over rows as stored and in float16."""
+    """Median milliseconds of the native head alone with cold weights, by how rows are stored and read."""
     tables = FedTables.from_bundle(bundle, bundle.index())
     half = replace(tables, table=RowTable(tables.table.floats().astype(np.float16)))
     probes = bundle.manifest.index.num_probes
     states = np.random.default_rng(0).normal(size=(HEAD_CALLS, bundle.manifest.hidden_size)).astype(np.float32)
     flush = np.zeros(FLUSHED_BYTES, np.uint8)
     found = {}
-    for name, own in (("float16", half), (tables.table.rows.dtype.name, tables)):
-        head = FedHead(own, probes, threads=THREADS)
+    for name, own, greedy in (("float16", half, False), ("int8", tables, False), ("int8, greedy", tables, True)):
+        head = FedHead(own, probes, threads=THREADS, greedy=greedy)
         found[name] = float(np.median(head.seconds(states, 1, HEAD_CALLS, flush))) * 1e3
     return found
 

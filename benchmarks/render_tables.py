@@ -134,6 +134,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "attention": rendered(decoding_tables.attention, "attention.json"),
     "body_products": rendered(decoding_tables.body_products, "body-products.json"),
     "native_steps": rendered(decoding_tables.native_steps, "native-steps.json"),
+    "greedy_steps": rendered(decoding_tables.greedy_steps, "greedy-steps.json"),
     "bench": by_model(speed_tables.bench, lambda model: read(f"bench-{model}.json")),
     "profiles": profiles,
     "tracing": rendered(decoding_tables.tracing, "tracing.json"),

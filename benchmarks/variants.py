@@ -100,12 +100,12 @@ def prompts_and_steps(
                 for _ in range(2):  # the first, slowed by the other session's spinning threads, does not count
                     decoder.reset(positions=length + STEPS)
                     start = time.perf_counter()
-                    token = decoder.run(ids)[0]
+                    token = decoder.run(ids, greedy=True)[0]
                     seconds = time.perf_counter() - start
                 prompts[which].append(seconds)
                 for step in range(STEPS):
                     start = time.perf_counter()
-                    token = decoder.run(token[:, None])[0]
+                    token = decoder.run(token[:, None], greedy=True)[0]
                     if step >= SETTLING:
                         steps[which].append(time.perf_counter() - start)
         rows += [

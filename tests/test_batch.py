@@ -47,7 +47,7 @@ def test_texts_that_end_make_room_for_others(generator, monkeypatch):
     def spied(self, **sizes_of_batch):
         batch = for_batch(self, **sizes_of_batch)
         step = batch.step
-        batch.step = lambda ids: sizes.append(len(ids)) or step(ids)
+        batch.step = lambda ids, **options: sizes.append(len(ids)) or step(ids, **options)
         return batch
 
     monkeypatch.setattr(type(generator.decoder), "for_batch", spied)

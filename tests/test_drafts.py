@@ -116,8 +116,8 @@ class Alike:
     def __getattr__(self, name):
         return getattr(self._decoder, name)
 
-    def step(self, ids, *, scored=1):
-        output = self._decoder.step(ids, scored=scored)
+    def step(self, ids, *, scored=1, greedy=False):
+        output = self._decoder.step(ids, scored=scored, greedy=greedy)
         states = ids[0, -scored:, None] * np.ones((1, 32), np.float32) + np.float32(self._uneven * (ids.shape[1] == 1))
         return output._replace(hidden_states=states)
 

@@ -28,7 +28,7 @@ class ScriptedDecoder:
     def reset(self, *, batch=1, positions=0):
         self.fed = []
 
-    def step(self, input_ids, *, scored=1):
+    def step(self, input_ids, *, scored=1, greedy=False):
         place = len(self.fed)
         self.fed.append(input_ids[0].tolist())
         token_id = self.script[place] if place < len(self.script) else self.after

@@ -141,10 +141,10 @@ def test_a_text_goes_on_with_the_dense_head(tmp_path):
     opened = []
     step = generator.decoder.step
 
-    def spied(ids, *, scored=1):
+    def spied(ids, *, scored=1, greedy=False):
         opened.append("two-stage")
         generator.monitor.wants_dense = len(opened) > 3
-        return step(ids, scored=scored)
+        return step(ids, scored=scored, greedy=greedy)
 
     generator.decoder.step = spied
     assert generator.generate("hello", max_new_tokens=12).token_ids == plain

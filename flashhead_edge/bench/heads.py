@@ -132,10 +132,13 @@ def with_head(decoding: Path, head: Path, output: Path) -> Path:
     read = {name for node in kept for name in node.input}
     initializers = [tensor for tensor in graph.initializer if tensor.name in read]
     outputs = [value for value in graph.output if value.name not in produced]
+    inputs = [value for value in graph.input if value.name != layout.GREEDY_INPUT]
+    inputs += [value for value in other.graph.input if value.name == layout.GREEDY_INPUT]
     values = [value for value in graph.value_info if value.name not in produced]
     for value in other.graph.output:
         value.type.tensor_type.shape.dim[0].dim_param = "scored"
-    del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
+    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.input.extend(inputs)
     graph.node.extend([*kept, *other.graph.node])
     shared = {tensor.name for tensor in initializers}  # of a tied embedding
     added = [tensor for tensor in other.graph.initializer if tensor.name not in shared]

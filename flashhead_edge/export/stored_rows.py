@@ -94,7 +94,9 @@ def join_nibbles(graph: GraphBuilder, high: TensorRef, low: TensorRef, place: st
         return graph.constant(f"{place}{name}", np.array(value, np.uint8))
 
     four, lower, upper = number("four", 4), number("lower", 15), number("upper", 240)
-    first = graph.node("BitShift", [high.name, four], f"{place}first/BitShift", direction="LEFT")
+    # What a shift would push out is taken away before: OpenVINO's saturates.
+    first = graph.node("BitwiseAnd", [high.name, lower], f"{place}first/high/BitwiseAnd")
+    first = graph.node("BitShift", [first, four], f"{place}first/BitShift", direction="LEFT")
     first_low = graph.node("BitwiseAnd", [low.name, lower], f"{place}first/BitwiseAnd")
     first = graph.node("BitwiseOr", [first, first_low], f"{place}first/BitwiseOr")
     last_low = graph.node("BitShift", [low.name, four], f"{place}last/BitShift", direction="RIGHT")

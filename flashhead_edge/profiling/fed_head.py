@@ -93,9 +93,16 @@ class FedTables:
 
 
 class FedHead:
-    """The operator over tables that it is fed."""
+    """The operator over tables that it is fed.
 
-    def __init__(self, tables: FedTables, probes: int, *, threads: int) -> None:
+    Args:
+        tables: What it reads.
+        probes: P.
+        threads: Threads that share the work.
+        greedy: Whether it estimates where it can, or scores every candidate.
+    """
+
+    def __init__(self, tables: FedTables, probes: int, *, threads: int, greedy: bool = True) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -108,6 +115,7 @@ class FedHead:
         self._binding = self._session.io_binding()
         for name, array in _inputs(tables).items():
             self._binding.bind_cpu_input(name, array)
+        self._binding.bind_cpu_input(layout.GREEDY_INPUT, np.array([greedy]))
 
     def run(self, states: _Float32) -> npt.NDArray[np.int64]:
         """Greedy tokens [B] of states [B, H]."""
@@ -153,7 +161,6 @@ def _inputs(tables: FedTables) -> dict[str, npt.NDArray[Any]]:
         "low_nibbles": tables.table.low,
         "row_scales": tables.table.scales,
         "centroid_high": tables.high,
-        layout.GREEDY_INPUT: np.array([True]),
     }
     return {name: array for name, array in named.items() if array is not None}
 
@@ -166,7 +173,7 @@ def _model(tables: FedTables, probes: int) -> bytes:
     from flashhead_edge.export.head_graph import HEAD_OUTPUTS
     from flashhead_edge.export.native_graph import NATIVE_DOMAIN, NUM_RESCORED
 
-    given = _inputs(tables)
+    given = _inputs(tables) | {layout.GREEDY_INPUT: np.array([True])}
     # In the operator's order; a bias and low-bit rows are left out.
     names = ["centroids", "centroid_scales", "centroid_bias", "selection_offset", "rows", "token_order", "", "", ""]
     names += ["projection", "low_nibbles", "row_scales", "centroid_high", layout.GREEDY_INPUT]

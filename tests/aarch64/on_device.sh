@@ -15,5 +15,5 @@ install pytest hypothesis onnx
 # What needs neither PyTorch nor OpenVINO, and does not measure time.
 venv/bin/python -m pytest -q -p no:cacheprovider -k 'not openvino and not torch' \
   tests/runtimes/test_{head_suite,reference,onnxruntime,session,decoder}.py \
-  tests/native/test_{native,native_head,low_bit_rows,attention,products}.py \
+  tests/native/test_{native,native_head,low_bit_rows,attention,products,embedding}.py \
   tests/test_{bundle,generator,batch,exact_rows,quantize}.py tests/cli/test_{inspect,doctor}.py

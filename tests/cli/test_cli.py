@@ -246,11 +246,11 @@ def test_interrupted_generate_prints_what_there_is(bundle, monkeypatch):
 
     step, steps = Decoder.step, []
 
-    def interrupted(self, input_ids, *, scored=1):
+    def interrupted(self, input_ids, *, scored=1, greedy=False):
         steps.append(input_ids)
         if len(steps) > 3:
             raise KeyboardInterrupt
-        return step(self, input_ids)
+        return step(self, input_ids, greedy=greedy)
 
     monkeypatch.setattr(Decoder, "step", interrupted)
     result = run("generate", bundle, "hello", "--json")
