@@ -78,7 +78,7 @@ def measure(name: str) -> dict[str, Any]:
         files = {STANDARD: bundle.file(bundle.graph("decode").file)}
         nodes = {STANDARD: len(load_graph(files[STANDARD]).graph.node)}
         for number, (part, _, _) in enumerate(PARTS):
-            model = graph_of_standard_body(bundle)
+            model = graph_of_standard_body(bundle, native_embeddings=False)
             for _, use, _ in PARTS[: number + 1]:
                 if use is not None:
                     use(model)

@@ -20,6 +20,7 @@ from flashhead_edge import Bundle, layout
 from flashhead_edge.bench.heads import with_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
 from flashhead_edge.export.options import ExportOptions
+from flashhead_edge.export.stored_rows import JOINED_ROWS
 from flashhead_edge.platforms.host import host_facts
 from flashhead_edge.runtimes.decoder import Decoder
 
@@ -58,11 +59,28 @@ def int4_bundle(name: str) -> Bundle:
     return bundle_of(name, ExportOptions(body_precision="int4", max_positions=4096), label="int4-bundle")
 
 
-def graph_of_standard_body(bundle: Bundle) -> onnx.ModelProto:
-    """The decoding graph with the native library's head, and a body of which nothing is the library's yet."""
+def graph_of_standard_body(bundle: Bundle, *, native_embeddings: bool = True) -> onnx.ModelProto:
+    """The decoding graph with the native library's head, and a body of which nothing is the library's yet.
+
+    Args:
+        bundle: Whose graphs are taken.
+        native_embeddings: Whether the library does the embeddings too.
+    """
     head = bundle.file(layout.NATIVE_HEAD_GRAPH)
     with tempfile.NamedTemporaryFile(dir=bundle.path, suffix=layout.NATIVE_SUFFIX) as file:
-        return load_graph(with_head(bundle.file(layout.DECODE_GRAPH), head, Path(file.name)))
+        model = load_graph(with_head(bundle.file(layout.DECODE_GRAPH), head, Path(file.name)))
+    if not native_embeddings:
+        return model
+    graph, other = model.graph, load_graph(bundle.file(layout.NATIVE_DECODE_GRAPH)).graph
+    (embedding,) = (node for node in other.node if node.op_type == "TokenEmbedding")
+    kept = [node for node in graph.node if not node.name.startswith(("/embedding/", JOINED_ROWS))]
+    del graph.node[:]
+    graph.node.extend([embedding, *kept])
+    read = {name for node in graph.node for name in node.input}
+    tensors = {tensor.name: tensor for part in (other, graph) for tensor in part.initializer if tensor.name in read}
+    del graph.initializer[:]
+    graph.initializer.extend(tensors.values())
+    return model
 
 
 @contextmanager
