@@ -24,9 +24,12 @@ from benchmarks.models import MODELS, RESULTS, WORK, bundle_of
 from flashhead_edge import Bundle, Generator, layout, native
 from flashhead_edge.bench.heads import write_dense_graphs
 from flashhead_edge.bench.turns import agreement_with
+from flashhead_edge.export.native_graph import NUM_RESCORED
 from flashhead_edge.export.options import ExportOptions
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.host import host_facts
+from flashhead_edge.profiling.costs import stage_costs
+from flashhead_edge.profiling.record import CENTROIDS, GATHER_DOT
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.tokenizer import Tokenizer
@@ -162,11 +165,15 @@ def head_bytes(bundle: Bundle) -> dict[str, int]:
     row = {"fp32": width * 4, "int8": blocks * 36, "int4": blocks * 20}  # 32 codes and a float32 scale a block
     gathered = (index.num_probes * index.cluster_size + index.always_scored) * manifest.row_bytes
     native_graph = choose_graph(bundle, "dense").name.endswith(layout.NATIVE_SUFFIX)
+    portable = index.num_clusters * row[index.centroid_precision] + gathered
+    costs = stage_costs(manifest, head="two-stage", batch=1, positions=0, greedy=True, rescored=NUM_RESCORED)
     return {
         "dense fp32": vocab * (manifest.row_bytes if native_graph else row["fp32"]),  # ONNX Runtime widens a copy
         "dense int8": vocab * row["int8"],
         "dense int4": vocab * row["int4"],
-    } | dict.fromkeys((PORTABLE, "two-stage"), index.num_clusters * row[index.centroid_precision] + gathered)
+        PORTABLE: portable,
+        "two-stage": costs[CENTROIDS].bytes + costs[GATHER_DOT].bytes if native_graph else portable,
+    }
 
 
 def peak_memory(graph: Path, bundle: Bundle, prompt: np.ndarray, arguments: argparse.Namespace) -> int:
