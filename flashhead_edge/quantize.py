@@ -91,7 +91,8 @@ def split_nibbles(codes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.uint8], n
         High and low nibbles of the codes plus 128, [..., H / 32, 16] uint8 each: two to a byte, the first 16 of a block
         in the low halves of its bytes.
     """
-    moved = (codes.view(np.uint8) ^ np.uint8(128)).reshape(*codes.shape[:-1], -1, BLOCK_SIZE)
+    shape = (*codes.shape[:-1], codes.shape[-1] // BLOCK_SIZE, BLOCK_SIZE)
+    moved = (codes.view(np.uint8) ^ np.uint8(128)).reshape(shape)
     first, last = moved[..., : BLOCK_SIZE // 2], moved[..., BLOCK_SIZE // 2 :]
     return (first >> 4) | (last & 240), (first & 15) | (last << 4)
 
@@ -108,7 +109,7 @@ def join_nibbles(high: npt.NDArray[np.uint8], low: npt.NDArray[np.uint8]) -> npt
     np.bitwise_or(high << 4, low & 15, out=codes[..., :half])
     np.bitwise_or(high & 240, low >> 4, out=codes[..., half:])
     codes ^= 128
-    return codes.view(np.int8).reshape(*high.shape[:-2], -1)
+    return codes.view(np.int8).reshape(*high.shape[:-2], high.shape[-2] * BLOCK_SIZE)
 
 
 def half_precision(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

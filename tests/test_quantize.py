@@ -136,12 +136,13 @@ def test_numbers_beyond_half_precision_are_refused(bits: int) -> None:
         quantize_rows(rows, bits)
 
 
-@pytest.mark.parametrize("shape", [(1, 32), (7, 96), (3, 2, 64)])
+@pytest.mark.parametrize("shape", [(1, 32), (7, 96), (3, 2, 64), (0, 64)])
 def test_nibbles_are_halves_of_codes(shape: tuple[int, ...]) -> None:
     codes = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
     high, low = split_nibbles(codes)
     assert high.shape == low.shape == (*shape[:-1], shape[-1] // 32, 16)
     np.testing.assert_array_equal(join_nibbles(high, low), codes)
+    assert join_nibbles(high, low).shape == shape
     np.testing.assert_array_equal(high[..., 0, 3] & 15, (codes[..., 3].astype(int) + 128) >> 4)
     np.testing.assert_array_equal(low[..., 0, 3] >> 4, (codes[..., 19].astype(int) + 128) & 15)
 

@@ -40,6 +40,7 @@ def test_int8_rows_come_back_exactly() -> None:
     np.testing.assert_array_equal(table.clusters(slice(2, 5)), rows[2:5])
     np.testing.assert_array_equal(table.clusters(np.array([[7, 1]])), rows[[[7, 1]]])
     np.testing.assert_array_equal(table.slots(np.array([59, 0])), rows.reshape(60, 64)[[59, 0]])
+    assert table.slots(np.array([], np.int64)).shape == (0, 64)
     np.testing.assert_array_equal(table.first(6).floats(), rows[:6])
     np.testing.assert_array_equal(table.joined(5).floats(), rows.reshape(3, 20, 64))
 
