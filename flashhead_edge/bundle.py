@@ -112,10 +112,9 @@ class Bundle:
         Raises:
             BundleError: The bundle does not name what its rows need, or their types or shapes do not go together.
         """
-        nibbles = (layout.HIGH_NIBBLES, layout.LOW_NIBBLES, layout.ROW_SCALES)
-        tables: list[Any] = [self.table(name) for name in nibbles if layout.ROWS not in self.manifest.tables]
+        tables: list[Any] = [self.table(name) for name in layout.row_tables(self.manifest.tables)]
         try:
-            return RowTable(*(tables or [self.table(layout.ROWS)]))
+            return RowTable(*tables)
         except OptionError as error:
             raise BundleError(
                 f"{layout.MANIFEST} does not describe the rows of a head.", found=error.found, expected=error.expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 SCHEMA_VERSION = 1
 
 MANIFEST = "flashhead.json"
@@ -52,3 +54,8 @@ EMBEDDING_ROWS = "embedding.rows"
 #: scales [T, C, blocks] float16.
 LOW_BIT_CODES = "head.low_bit_codes"
 LOW_BIT_SCALES = "head.low_bit_scales"
+
+
+def row_tables(names: Container[str]) -> tuple[str, ...]:
+    """Names of the tables that hold the rows, where these are the names of all tables."""
+    return (ROWS,) if ROWS in names else (HIGH_NIBBLES, LOW_NIBBLES, ROW_SCALES)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 
 from flashhead_edge.errors import BundleError
-from flashhead_edge.layout import HIGH_NIBBLES, LOW_NIBBLES, MANIFEST, ROW_SCALES, ROWS, SCHEMA_VERSION
+from flashhead_edge.layout import MANIFEST, SCHEMA_VERSION, row_tables
 from flashhead_edge.typed_json import JsonDocument
 
 _DOCUMENT = JsonDocument(MANIFEST, SCHEMA_VERSION, BundleError, "export the model again")
@@ -169,17 +169,17 @@ class Manifest:
     @property
     def row_bytes(self) -> int:
         """Bytes of a stored row, its scales included."""
-        return self.bytes_of_row(ROWS, HIGH_NIBBLES, LOW_NIBBLES, ROW_SCALES)
+        return self.bytes_of_row(*row_tables(self.tables))
 
     @property
     def slots(self) -> int:
         """Rows that are stored, those of no token included."""
-        rows = self.tables[ROWS if ROWS in self.tables else HIGH_NIBBLES]
-        return rows.shape[0] * rows.shape[1]
+        clusters, size, *_ = self.tables[row_tables(self.tables)[0]].shape
+        return clusters * size
 
     def bytes_of_row(self, *names: str) -> int:
-        """Bytes that some tables have for each stored row; of those that there are."""
-        return sum(self.tables[name].length for name in names if name in self.tables) // self.slots
+        """Bytes that some tables have for each stored row."""
+        return sum(self.tables[name].length for name in names) // self.slots
 
     def to_json(self) -> str:
         """The text of ``flashhead.json``."""

@@ -2,9 +2,6 @@
 // token, as float32 and times a factor.
 #include <string.h>
 
-#include <memory>
-#include <mutex>
-
 #include "kernels_common.h"
 #include "ort_kernel.h"
 #include "share.h"
@@ -25,47 +22,27 @@ void Widen(const void* row, int64_t width, float scale, float* out) {
 void WidenNibbles(const StoredRows& rows, int64_t row, float scale, float* out) {
   const uint8_t *high = rows.Row(row), *low = rows.Low(row);
   const uint16_t* scales = rows.Scales(row);
-  constexpr int64_t kHalf = kBlock / 2;
-  for (int64_t b = 0; b < rows.width / kBlock; ++b, high += kHalf, low += kHalf, out += kBlock) {
+  for (int64_t b = 0; b < rows.width / kBlock; ++b, high += kBlock / 2, low += kBlock / 2) {
+    int8_t codes[kBlock];
+    JoinNibbles(high, low, codes);
     const float factor = HalfToFloat(scales[b]);
-    for (int64_t i = 0; i < kHalf; ++i) {
-      out[i] = static_cast<float>(((high[i] & 15) << 4 | (low[i] & 15)) - 128) * factor * scale;
-      out[kHalf + i] = static_cast<float>(((high[i] & 240) | low[i] >> 4) - 128) * factor * scale;
-    }
+    for (const int8_t code : codes) *out++ = static_cast<float>(code) * factor * scale;
   }
 }
 
 struct EmbeddingKernel : OrtKernel {
   static constexpr const char* kName = "TokenEmbedding";
   float scale;
-  // Tables are initializers: they stay where they are as long as the kernel does.
-  mutable std::once_flag found_source;
-  mutable std::unique_ptr<RowSource> source;
+  KeptSource source;
 
   EmbeddingKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} { scale = Float(info, "scale"); }
 
   void Compute(OrtKernelContext* context) const {
     const Tensor tokens = Get(context, kTokens), slots = Get(context, kSlots), table = Get(context, kTable);
     Expect(tokens.type == kInt64, "input_ids are not int64");
-    Expect(table.type == kFloat || table.type == kHalf || table.type == kUint8, "rows are neither floats nor nibbles");
-    const bool nibbles = table.type == kUint8;
     // Without slots, rows stand by token.
     const size_t places = slots.data ? 2 : 1;
-    Expect(table.shape.size() == places + (nibbles ? 2 : 1), "rows are not [T, C, H], or nibbles [T, C, H / 32, 16]");
-    StoredRows rows;
-    rows.type = nibbles ? RowType::kNibbles : table.type == kHalf ? RowType::kFloat16 : RowType::kFloat32;
-    rows.data = table.data;
-    rows.width = table.shape[places] * (nibbles ? kBlock : 1);
-    if (nibbles) {
-      Expect(table.shape[places + 1] == kBlock / 2, "nibbles are not in blocks of 16 bytes");
-      rows.low = static_cast<const uint8_t*>(
-          Checked(Get(context, kLowNibbles), {kUint8}, table.shape, "low_nibbles do not fit"));
-      std::vector<int64_t> blocks(table.shape.begin(), table.shape.end() - 1);
-      rows.scales = static_cast<const uint16_t*>(
-          Checked(Get(context, kRowScales), {kHalf}, blocks, "row_scales do not fit"));
-      const int64_t slots_stored = table.shape[0] * (slots.data ? table.shape[1] : 1);
-      std::call_once(found_source, [&] { source = std::make_unique<RowSource>(rows, slots_stored, true); });
-    }
+    const StoredRows rows = TableOf(table, Get(context, kLowNibbles), Get(context, kRowScales), places);
     int64_t stored = 1, count = 1;
     for (size_t i = 0; i < places; ++i) stored *= table.shape[i];
     for (int64_t size : tokens.shape) count *= size;
@@ -96,7 +73,7 @@ struct EmbeddingKernel : OrtKernel {
         case RowType::kNibbles: {
           thread_local RowCache cache;
           StoredRows one;
-          if (cache.Get(*source, row, &one)) return WidenNibbles(one, 0, scale, to);
+          if (cache.Get(*source.Of(rows, stored), row, &one)) return WidenNibbles(one, 0, scale, to);
           return WidenNibbles(rows, row, scale, to);
         }
       }

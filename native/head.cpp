@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "estimates.h"
 #include "kernels.h"
 #include "phases.h"
 #include "select.h"
@@ -22,18 +23,12 @@ constexpr int64_t kNoToken = int64_t{1} << 30;
 // Bytes of rows in a task: short enough to share among threads evenly, long enough to make the hand-over cheap.
 constexpr int64_t kTaskBytes = 96 << 10;
 constexpr int64_t kRescoredAtOnce = 8, kCentroidsAtOnce = 32, kScoresAtOnce = 1024;
-// A row is left out whose exact product would have to lie so many standard deviations above its estimate to be the best.
-// The deviation is that of the best estimates, which are checked anyway and err more than others, being the best.
-// As well a centroid, to be one of those that are opened.
-constexpr float kDeviations = 5;
 // Centroids of the best estimates whose errors are looked at.
 constexpr int64_t kCheckedCentroids = 64;
 // Rows of a cluster between two rounds of prefetching.
 constexpr int64_t kRowsAtOnce = 8;
 // Centroids lie one after another: the one to fetch while one is scored.
 constexpr int64_t kAhead = 8;
-
-int64_t Ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // An opened cluster of a state: where its candidates stand.
 struct Opening {
@@ -65,7 +60,7 @@ struct Scratch {
   std::vector<Best> best;                       // [B, opened]
   std::vector<std::vector<int32_t>> rescored;   // [B]: places of candidates, ascending
   std::vector<std::vector<float>> exact;        // [B]: their products
-  std::vector<int64_t> first_task;              // [B + 1]
+  Pieces pieces;                                // of likely or rescored
 };
 
 class Run {
@@ -194,12 +189,8 @@ class Run {
   void RefineCentroids() {
     scratch_.likely.resize(batch_);
     Parallel<&Run::SelectLikelyCentroids>(batch_);
-    auto& first = scratch_.first_task;
-    first.assign(batch_ + 1, 0);
-    for (int64_t b = 0; b < batch_; ++b) {
-      first[b + 1] = first[b] + Ceiling(static_cast<int64_t>(scratch_.likely[b].size()), kCentroidsAtOnce);
-    }
-    Parallel<&Run::RefineSome>(first.back());
+    scratch_.pieces.Cut(scratch_.likely, kCentroidsAtOnce);
+    Parallel<&Run::RefineSome>(scratch_.pieces.count());
   }
 
   void SelectLikelyCentroids(int64_t state) {
@@ -215,25 +206,18 @@ class Run {
     std::nth_element(scores.begin(), last, scores.end(), std::greater<float>());
     const int64_t step = best / std::min(best, kCheckedCentroids);
     for (int64_t i = 0; i < best; i += step) PrefetchCentroid(likely[i]);
-    float squares = 0;
-    int64_t count = 0;
-    for (int64_t i = 0; i < best; i += step, ++count) {
+    Errors errors;
+    for (int64_t i = 0; i < best; i += step) {
       const int32_t k = likely[i];
-      const float product = CentroidProduct(state, k) + head_.centroid_bias[k];
-      const float error = product + head_.selection_offset[k] - estimates[k];
-      squares += error * error;
+      errors.Add(CentroidProduct(state, k) + head_.centroid_bias[k] + head_.selection_offset[k] - estimates[k]);
     }
-    const float limit = *last - kDeviations * sqrtf(squares / static_cast<float>(count));
     likely.resize(head_.clusters);
-    likely.resize(kernels_.at_least(estimates, head_.clusters, limit, likely.data()));
+    likely.resize(kernels_.at_least(estimates, head_.clusters, *last - errors.Reach(), likely.data()));
   }
 
   void RefineSome(int64_t task) {
-    const auto& first = scratch_.first_task;
-    const int64_t state = std::upper_bound(first.begin(), first.end(), task) - first.begin() - 1;
+    const auto [state, begin, end] = scratch_.pieces[task];
     const auto& likely = scratch_.likely[state];
-    const int64_t begin = (task - first[state]) * kCentroidsAtOnce;
-    const int64_t end = std::min(begin + kCentroidsAtOnce, static_cast<int64_t>(likely.size()));
     for (int64_t i = begin; i < end; ++i) PrefetchCentroid(likely[i]);
     for (int64_t i = begin; i < end; ++i) SetCentroid(state, likely[i], CentroidProduct(state, likely[i]));
   }
@@ -382,22 +366,14 @@ class Run {
 
   // Exact products of the candidates in `rescored`.
   void Rescore() {
-    auto& first = scratch_.first_task;
-    first.assign(batch_ + 1, 0);
-    for (int64_t b = 0; b < batch_; ++b) {
-      const auto count = static_cast<int64_t>(scratch_.rescored[b].size());
-      scratch_.exact[b].resize(count);
-      first[b + 1] = first[b] + Ceiling(count, kRescoredAtOnce);
-    }
-    Parallel<&Run::RescoreSome>(first.back());
+    for (int64_t b = 0; b < batch_; ++b) scratch_.exact[b].resize(scratch_.rescored[b].size());
+    scratch_.pieces.Cut(scratch_.rescored, kRescoredAtOnce);
+    Parallel<&Run::RescoreSome>(scratch_.pieces.count());
   }
 
   void RescoreSome(int64_t task) {
-    const auto& first = scratch_.first_task;
-    const int64_t state = std::upper_bound(first.begin(), first.end(), task) - first.begin() - 1;
+    const auto [state, begin, end] = scratch_.pieces[task];
     const auto& places = scratch_.rescored[state];
-    const int64_t begin = (task - first[state]) * kRescoredAtOnce;
-    const int64_t end = std::min(begin + kRescoredAtOnce, static_cast<int64_t>(places.size()));
     thread_local RowCache cache;
     for (int64_t i = begin; i < end && !head_.source; ++i) {  // all misses at once, not one after another
       head_.rows.Prefetch(RowOf(state, places[i]), 1);
@@ -424,17 +400,15 @@ class Run {
     auto& places = scratch_.rescored[state];
     const auto& exact = scratch_.exact[state];
     const float* estimates = Logits(state);
-    float best = -INFINITY, squares = 0;
-    int64_t count = 0;
+    float best = -INFINITY;
+    Errors errors;
     for (size_t i = 0; i < places.size(); ++i) {
       if (exact[i] == -INFINITY) continue;
-      const float error = exact[i] - estimates[places[i]];
-      squares += error * error;
+      errors.Add(exact[i] - estimates[places[i]]);
       best = std::max(best, exact[i]);
-      ++count;
     }
-    if (!count) return;
-    const float limit = best - kDeviations * sqrtf(squares / static_cast<float>(count));
+    if (!errors.count) return;
+    const float limit = best - errors.Reach();
     thread_local std::vector<int32_t> possible, both;
     possible.resize(head_.candidates());
     const int64_t found = kernels_.at_least(estimates, head_.candidates(), limit, possible.data());

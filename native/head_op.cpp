@@ -1,8 +1,5 @@
 // The operator `flashhead_edge::TwoStageHead` for ONNX Runtime 1.17 and later. Tables are initializers, which ONNX
 // Runtime maps from the bundle's data files and hands over in place; work runs on the session's own threads.
-#include <memory>
-#include <mutex>
-
 #include "head.h"
 #include "ort_kernel.h"
 
@@ -28,9 +25,7 @@ struct HeadKernel : OrtKernel {
   }
   void Compute(OrtKernelContext* context) const;
 
-  // Tables are initializers: they stay where they are as long as the kernel does.
-  mutable std::once_flag found_source;
-  mutable std::unique_ptr<RowSource> source;
+  KeptSource source;
 };
 
 Codes KindOf(const Tensor& codes, size_t rank, int64_t blocks, const char* what) {
@@ -48,12 +43,10 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   const Tensor hidden = Get(context, kHiddenStates), centroids = Get(context, kCentroids);
   const Tensor rows = Get(context, kRows), offset = Get(context, kSelectionOffset);
   Expect(hidden.type == kFloat && hidden.shape.size() == 2 && hidden.shape[1] > 0, "hidden_states is not [B, H] float");
-  const bool nibbles = rows.type == kUint8;
-  Expect(rows.type == kFloat || rows.type == kHalf || nibbles, "rows are neither floats nor nibbles");
-  Expect(rows.shape.size() == (nibbles ? 4 : 3), "rows are not [T, C, H], or nibbles [T, C, H / 32, 16]");
   Expect(offset.type == kFloat && offset.shape.size() == 1, "selection_offset is not [K] float");
   const int64_t batch = hidden.shape[0];
   Head head;
+  head.rows = TableOf(rows, Get(context, kLowNibbles), Get(context, kRowScales), 2);
   head.width = hidden.shape[1];
   head.clusters = offset.shape[0];
   head.cluster_size = rows.shape[1];
@@ -62,9 +55,7 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   head.scale = scale;
   head.softcap = softcap;
   const int64_t total = rows.shape[0], size = head.cluster_size, blocks = (head.width + 31) / 32;
-  Expect(rows.shape[2] * (nibbles ? kBlock : 1) == head.width && size > 0 && head.always >= 0,
-         "rows and clusters do not fit");
-  Expect(!nibbles || rows.shape[3] == kBlock / 2, "nibbles are not in blocks of 16 bytes");
+  Expect(head.rows.width == head.width && size > 0 && head.always >= 0, "rows and clusters do not fit");
   Expect(probes >= 1 && probes <= head.clusters, "num_probes is out of range");
 
   const Tensor projection = Get(context, kProjection);
@@ -95,14 +86,9 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
   head.centroid_bias = static_cast<const float*>(
       Checked(Get(context, kCentroidBias), {kFloat}, {head.clusters}, "centroid_bias does not fit"));
   head.selection_offset = static_cast<const float*>(offset.data);
-  head.rows = {nibbles ? RowType::kNibbles : rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32, rows.data,
-               head.width};
-  if (nibbles) {
-    head.rows.low = static_cast<const uint8_t*>(
-        Checked(Get(context, kLowNibbles), {kUint8}, rows.shape, "low_nibbles do not fit"));
-    head.rows.scales = Halves(Get(context, kRowScales), {total, size, blocks}, "row_scales do not fit");
+  if (head.rows.low) {
     head.low_kind = Codes::kHighNibbles;
-    head.low_codes = static_cast<const uint8_t*>(rows.data);
+    head.low_codes = head.rows.Row(0);
     head.low_scales = head.rows.scales;
   }
   head.token_order = static_cast<const int32_t*>(
@@ -120,10 +106,7 @@ void HeadKernel::Compute(OrtKernelContext* context) const {
     head.greedy = *static_cast<const bool*>(Checked(greedy, {kBool}, {1}, "greedy is not [1] bool"));
     Expect(rescored >= 1 && scale > 0, "greedy heads need num_rescored >= 1 and a positive logit_scale");
     head.rescored = rescored;
-    if (head.greedy && nibbles) {
-      std::call_once(found_source, [&] { source = std::make_unique<RowSource>(head.rows, total * size, true); });
-      head.source = source.get();
-    }
+    if (head.greedy && head.rows.low) head.source = source.Of(head.rows, total * size);
   }
   HeadOutputs out;
   out.token_ids = static_cast<int64_t*>(Allocate(context, 0, {batch}));

@@ -15,7 +15,9 @@ namespace flashhead {
 namespace {
 namespace avx2 {
 
-struct Simd {
+#include "nibbles_x86.h"
+
+struct Simd : Nibbles {
   static constexpr const char* kName = "avx2";
   static constexpr int64_t kCodeBytes = 32, kFloats = 8;
   using Codes = __m256i;
@@ -62,17 +64,6 @@ struct Simd {
   static Floats Scales(const uint16_t* scales) {
     const __m256 low = BroadcastHalf(scales[0]);
     return kBlocks == 1 ? low : _mm256_blend_ps(low, BroadcastHalf(scales[kBlocks - 1]), 0xf0);
-  }
-  static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
-    const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
-    const __m128i l = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
-    const __m128i lower = _mm_set1_epi8(15), upper = _mm_set1_epi8(static_cast<char>(0xf0));
-    const __m128i middle = _mm_set1_epi8(static_cast<char>(0x80));
-    const __m128i first = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(h, 4), upper), _mm_and_si128(l, lower));
-    const __m128i last = _mm_or_si128(_mm_and_si128(h, upper), _mm_and_si128(_mm_srli_epi16(l, 4), lower));
-    auto* out = reinterpret_cast<__m128i*>(codes);
-    _mm_storeu_si128(out, _mm_xor_si128(first, middle));
-    _mm_storeu_si128(out + 1, _mm_xor_si128(last, middle));
   }
   static Floats Broadcast(float value) { return _mm256_set1_ps(value); }
   static Floats BroadcastHalf(uint16_t value) { return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(value))); }

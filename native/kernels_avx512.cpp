@@ -16,7 +16,9 @@ namespace flashhead {
 namespace {
 namespace avx512 {
 
-struct Simd {
+#include "nibbles_x86.h"
+
+struct Simd : Nibbles {
   static constexpr const char* kName = "avx512-vnni";
   static constexpr int64_t kCodeBytes = 64, kFloats = 16;
   using Codes = __m512i;
@@ -57,17 +59,6 @@ struct Simd {
     const __m128i halves = kBlocks == 4 ? _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales))
                                         : _mm_cvtsi32_si128(pair);
     return _mm512_permutexvar_ps(kBlocks == 4 ? four : two, _mm512_castps128_ps512(_mm_cvtph_ps(halves)));
-  }
-  static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
-    const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
-    const __m128i l = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
-    const __m128i lower = _mm_set1_epi8(15), upper = _mm_set1_epi8(static_cast<char>(0xf0));
-    const __m128i middle = _mm_set1_epi8(static_cast<char>(0x80));
-    const __m128i first = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(h, 4), upper), _mm_and_si128(l, lower));
-    const __m128i last = _mm_or_si128(_mm_and_si128(h, upper), _mm_and_si128(_mm_srli_epi16(l, 4), lower));
-    auto* out = reinterpret_cast<__m128i*>(codes);
-    _mm_storeu_si128(out, _mm_xor_si128(first, middle));
-    _mm_storeu_si128(out + 1, _mm_xor_si128(last, middle));
   }
   static Floats Broadcast(float value) { return _mm512_set1_ps(value); }
   static Floats BroadcastHalf(uint16_t value) {

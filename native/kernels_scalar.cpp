@@ -103,10 +103,7 @@ struct Simd {
     return floats;
   }
   static void JoinNibbles(const uint8_t* high, const uint8_t* low, int8_t* codes) {
-    for (int64_t i = 0; i < kBlock / 2; ++i) {
-      codes[i] = static_cast<int8_t>(((high[i] & 15) << 4 | (low[i] & 15)) ^ 128);
-      codes[kBlock / 2 + i] = static_cast<int8_t>(((high[i] & 240) | low[i] >> 4) ^ 128);
-    }
+    flashhead::JoinNibbles(high, low, codes);
   }
   template <class Element>
   static Floats LoadFloats(const Element* from) {

@@ -10,6 +10,23 @@ const void* Checked(const Tensor& tensor, std::initializer_list<ONNXTensorElemen
   return tensor.data;
 }
 
+StoredRows TableOf(const Tensor& rows, const Tensor& low, const Tensor& scales, size_t places) {
+  const bool nibbles = rows.type == kUint8;
+  Expect(rows.type == kFloat || rows.type == kHalf || nibbles, "rows are neither floats nor nibbles");
+  Expect(rows.shape.size() == places + (nibbles ? 2 : 1), "rows are not [T, C, H], or nibbles [T, C, H / 32, 16]");
+  StoredRows table;
+  table.type = nibbles ? RowType::kNibbles : rows.type == kHalf ? RowType::kFloat16 : RowType::kFloat32;
+  table.data = rows.data;
+  table.width = rows.shape[places] * (nibbles ? kBlock : 1);
+  if (nibbles) {
+    Expect(rows.shape.back() == kBlock / 2, "nibbles are not in blocks of 16 bytes");
+    table.low = static_cast<const uint8_t*>(Checked(low, {kUint8}, rows.shape, "low_nibbles do not fit"));
+    const std::vector<int64_t> blocks(rows.shape.begin(), rows.shape.end() - 1);
+    table.scales = static_cast<const uint16_t*>(Checked(scales, {kHalf}, blocks, "row_scales do not fit"));
+  }
+  return table;
+}
+
 void OrtKernel::Check(OrtStatus* status) const {
   if (!status) return;
   std::string message = api->GetErrorMessage(status);

@@ -39,6 +39,10 @@ inline void Expect(bool condition, const char* what) {
 const void* Checked(const Tensor& tensor, std::initializer_list<ONNXTensorElementDataType> types,
                     const std::vector<int64_t>& shape, const char* what);
 
+// The rows of a table whose first `places` axes count them: floats [..., H], or the nibbles of int8 rows,
+// [..., H / 32, 16] each, with scales [..., H / 32] in half precision.
+StoredRows TableOf(const Tensor& rows, const Tensor& low, const Tensor& scales, size_t places);
+
 // The base of a kernel: one for each node of a session.
 struct OrtKernel {
   const OrtApi* api;

@@ -4,6 +4,8 @@
 // of it counts. Read from the file they take the memory of a few hundred rows, which are kept: texts repeat themselves.
 #pragma once
 
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "stored_rows.h"
@@ -13,7 +15,6 @@ namespace flashhead {
 // Memory that may be mapped from a file, unchanged; one that cannot be found out is read as memory.
 class FilePart {
  public:
-  FilePart() = default;
   FilePart(const void* memory, int64_t row_bytes, int64_t rows);
   ~FilePart();
   FilePart(const FilePart&) = delete;
@@ -44,6 +45,19 @@ class RowSource {
   const int64_t number_;  // of the source: what is kept of another one's rows is not this one's
   const bool low_only_;
   const FilePart data_, low_, scales_;
+};
+
+// The source of the low nibbles of a table that stays where it is, such as an initializer; looked for when it is wanted.
+class KeptSource {
+ public:
+  const RowSource* Of(const StoredRows& rows, int64_t count) const {
+    std::call_once(once_, [&] { source_ = std::make_unique<RowSource>(rows, count, true); });
+    return source_.get();
+  }
+
+ private:
+  mutable std::once_flag once_;
+  mutable std::unique_ptr<RowSource> source_;
 };
 
 // Rows that were read lately, for one thread at a time.

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "dispatch.h"
+#include "products.h"
+
 namespace flashhead {
 namespace {
 
@@ -43,34 +46,30 @@ void States::High::Resize(int64_t count, int64_t padded) {
   middles.assign(static_cast<size_t>(count * padded / 8), 0);
 }
 
+// Rounded as states of products are, and laid out for nibbles.
 void States::High::Round(const float* values, int64_t width, int64_t padded, int64_t number, State* state) {
   constexpr int64_t kHalf = kBlock / 2, kLanes = kHalf / 4;
+  const int64_t blocks = (width + kBlock - 1) / kBlock;
+  rounded.resize(static_cast<size_t>(padded));
+  factors.resize(static_cast<size_t>(blocks));
+  sums.resize(static_cast<size_t>(blocks));
+  CurrentKernels()->round_states(values, width, 8, {1, rounded.data(), factors.data(), sums.data()});
   int8_t* const planes[2] = {codes.data() + number * padded, codes.data() + number * padded + padded / 2};
   float* const scale = scales.data() + number * padded / 8;
   int32_t* const middle = middles.data() + number * padded / 8;
   for (int j = 0; j < 2; ++j) state->planes_high[j] = planes[j];
   state->scales_high = scale;
   state->middle_high = middle;
-  for (int64_t b = 0; b * kBlock < width; ++b) {
-    const int64_t count = std::min(kBlock, width - b * kBlock);
-    const float* from = values + b * kBlock;
-    float greatest = 0;
-    bool finite = true;
-    for (int64_t i = 0; i < count; ++i) {
-      greatest = std::max(greatest, fabsf(from[i]));
-      finite = finite && isfinite(from[i]);
-    }
-    std::fill_n(scale + b * kLanes, kLanes, finite ? greatest / 127 : NAN);
-    if (!finite || greatest < 1e-36f) continue;  // the inverse would overflow, and every product is as good as zero
-    const float inverse = 127 / greatest;
-    int32_t sums[kLanes] = {};
-    for (int64_t i = 0; i < count; ++i) {
-      const auto code = static_cast<int8_t>(lrintf(from[i] * inverse));
+  for (int64_t b = 0; b < blocks; ++b) {
+    std::fill_n(scale + b * kLanes, kLanes, factors[b]);
+    int32_t lanes[kLanes] = {};
+    for (int64_t i = 0; i < kBlock; ++i) {
+      const int8_t code = rounded[b * kBlock + i];
       planes[i / kHalf][b * kHalf + i % kHalf] = code;
-      sums[i % kHalf / 4] += code;
+      lanes[i % kHalf / 4] += code;
     }
     for (int64_t lane = 0; lane < kLanes; ++lane) {
-      middle[b * kLanes + lane] = static_cast<int32_t>(lrintf(-7.53125f * static_cast<float>(sums[lane])));
+      middle[b * kLanes + lane] = static_cast<int32_t>(lrintf(-7.53125f * static_cast<float>(lanes[lane])));
     }
   }
 }

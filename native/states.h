@@ -23,6 +23,10 @@ class States {
     std::vector<int8_t> codes;
     std::vector<float> scales;
     std::vector<int32_t> middles;
+    // Of one state, before they are laid out.
+    std::vector<int8_t> rounded;
+    std::vector<float> factors;
+    std::vector<int32_t> sums;
 
     void Resize(int64_t count, int64_t padded);
     void Round(const float* values, int64_t width, int64_t padded, int64_t number, State* state);

@@ -38,9 +38,7 @@ class StoredRows:
     @classmethod
     def among(cls, refs: Mapping[str, TensorRef]) -> StoredRows:
         """Find the rows of a head among the tensors of a graph or a bundle, by name."""
-        if layout.ROWS in refs:
-            return cls(refs[layout.ROWS])
-        return cls(*(refs[name] for name in (layout.HIGH_NIBBLES, layout.LOW_NIBBLES, layout.ROW_SCALES)))
+        return cls(*(refs[name] for name in layout.row_tables(refs)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
