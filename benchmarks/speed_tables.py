@@ -59,3 +59,24 @@ def runtimes(report: Report) -> str:
     ]
     where = f"{report['threads']} threads of {report['machine']['cpu_model']}, {report['rounds']} rounds in turn."
     return f"{where}\n\n{markdown(('model', 'runtime', 'tokens/s', 'peak memory, MB'), rows)}"
+
+
+def starts(report: Report) -> str:
+    """Seconds and memory of a process from its start to its first token, and memory of a longer text."""
+    rows = [
+        (
+            row["model"],
+            row["start"],
+            f"{row['seconds_p50']:.2f}",
+            f"{row['seconds_min']:.2f} to {row['seconds_max']:.2f}",
+            f"{row['peak_rss_bytes'] / 1e6:.0f}",
+            f"{row['peak_rss_bytes_long'] / 1e6:.0f}",
+        )
+        for row in report["rows"]
+    ]
+    where = (
+        f"{report['threads']} threads of {report['machine']['cpu_model']}, files in the page cache; medians of "
+        f"{report['rounds']} rounds in turn."
+    )
+    titles = ("model", "start", "seconds", "min to max", "peak, MB", f"peak with {report['new_tokens']} tokens, MB")
+    return f"{where}\n\n{markdown(titles, rows)}"

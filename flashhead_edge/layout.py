@@ -23,6 +23,8 @@ TENSORRT_DENSE_GRAPH = "dense.tensorrt.onnx"
 DENSE_GRAPH = "dense.onnx"
 EMBEDDING_DATA = "embedding.onnx.data"
 TOKENIZER = "tokenizer.json"
+#: Tokens and merges of ``tokenizer.json`` as a table, where it can be one.
+TOKEN_TABLE = "tokenizer.safetensors"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 #: Folder for engines that a device builds; the manifest does not list what is in it.

@@ -6,15 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flashhead_edge import layout
 from flashhead_edge.chat import ChatTemplate
-from flashhead_edge.errors import BundleError, OptionError
-from flashhead_edge.memory import release_freed
-
-if TYPE_CHECKING:
-    import tokenizers
+from flashhead_edge.errors import OptionError
+from flashhead_edge.tokenizer_backends import open_backend
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
@@ -31,23 +27,7 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer as Backend
-
-        file = folder / layout.TOKENIZER
-        if not file.is_file():
-            raise BundleError(
-                "The bundle has no tokenizer.",
-                found=f"no {file.name} in {folder}",
-                hint="export the model again from a source that has its tokenizer",
-            )
-        try:
-            self._backend: tokenizers.Tokenizer = Backend.from_file(str(file))
-        except Exception as error:  # the Rust library raises bare Exception
-            raise BundleError(f"{file.name} cannot be read.", found=error, hint="export the bundle again") from error
-        # Padding and truncation that a training script left in the file must not touch prompts.
-        self._backend.no_padding()
-        self._backend.no_truncation()
-        release_freed()
+        self._backend = open_backend(folder)
         self._folder = folder
 
     @cached_property
@@ -55,11 +35,10 @@ class Tokenizer:
         """The model's chat template, or None for a base model."""
         return ChatTemplate.from_folder(self._folder)
 
-    @cached_property
+    @property
     def special_ids(self) -> frozenset[int]:
         """Ids of the tokens that :meth:`decode` leaves out."""
-        added = self._backend.get_added_tokens_decoder()
-        return frozenset(token_id for token_id, token in added.items() if token.special)
+        return self._backend.special_ids
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Encode text.
@@ -71,7 +50,7 @@ class Tokenizer:
         Returns:
             Token ids; empty for empty text where nothing is added.
         """
-        return list(self._backend.encode(text, add_special_tokens=add_special_tokens).ids)
+        return self._backend.encode(text, add_special_tokens=add_special_tokens)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Encode messages through the chat template, up to the header of the assistant's turn.
@@ -99,16 +78,16 @@ class Tokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode ids to text without special tokens; bytes that are not UTF-8 become U+FFFD."""
-        return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+        return self._backend.decode(token_ids)
 
     def is_partial(self, token_id: int) -> bool:
         """Whether the token is a lone byte, whose text depends on its neighbours."""
-        token = self._backend.id_to_token(token_id)
+        token = self._backend.token(token_id)
         return token is not None and _BYTE_TOKEN.fullmatch(token) is not None
 
     def is_silent(self, token_id: int) -> bool:
         """Whether :meth:`decode` passes over the token: special, or not in the vocabulary."""
-        return token_id in self.special_ids or self._backend.id_to_token(token_id) is None
+        return token_id in self.special_ids or self._backend.token(token_id) is None
 
 
 class StreamDecoder:

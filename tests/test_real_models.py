@@ -229,3 +229,21 @@ def test_the_monitor_sees_the_agreement(exported: tuple[Bundle, dict[str, object
     recall = generator.monitor.recall
     assert recall.checks == recall.steps == 120
     assert recall.highest_agreement > 0.97
+
+
+@pytest.mark.parametrize("model", ["smollm2", "gemma3-270m"])
+def test_token_table_of_a_real_tokenizer(model: str, tmp_path: Path) -> None:
+    from benchmarks.models import model_file
+    from flashhead_edge.export.sources import resolve_source
+    from flashhead_edge.export.tokenizer_files import save_tokenizer
+    from flashhead_edge.tokenizer_backends import TableBackend, WholeBackend, open_backend
+
+    save_tokenizer(resolve_source(str(model_file(model))), tmp_path)
+    whole, part = WholeBackend(tmp_path / layout.TOKENIZER), open_backend(tmp_path)
+    assert isinstance(part, TableBackend)
+    texts = [file.read_text() for file in sorted(TEXTS.glob("*.txt"))]
+    parts = [text[start : start + 60] for text in texts for start in range(0, len(text), 301)]
+    for text in [*texts, *parts]:
+        ids = whole.encode(text, add_special_tokens=True)
+        assert part.encode(text, add_special_tokens=True) == ids
+        assert part.decode(ids) == whole.decode(ids)

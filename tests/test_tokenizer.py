@@ -12,6 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from flashhead_edge import layout
 from flashhead_edge.chat import ChatTemplate
 from flashhead_edge.errors import BundleError, OptionalDependencyError, OptionError
+from flashhead_edge.export.token_table_builder import write_token_table
 from flashhead_edge.tokenizer import StreamDecoder, Tokenizer
 from tests.tiny_bundle import BOS, END_OF_TURN, EOS, TEMPLATE, byte_level_tokenizer, write_tokenizer
 
@@ -47,12 +48,14 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
+@pytest.fixture(scope="module", params=["read as a whole", "by table"])
+def tokenizers(request, tmp_path_factory):
     loaded = {}
     for name, build in BACKENDS.items():
         folder = tmp_path_factory.mktemp("tokenizer")
         write_tokenizer(folder, build(), template=TEMPLATE)
+        if request.param == "by table":
+            assert write_token_table(folder)
         loaded[name] = (Tokenizer(folder), build().get_vocab_size())
     return loaded
 
@@ -116,11 +119,13 @@ def test_encode_adds_what_the_file_says(tokenizer):
     assert tokenizer.decode(ids) == "hi"
 
 
-def test_padding_and_truncation_in_the_file_are_ignored(tmp_path):
+@pytest.mark.parametrize("table", [False, True])
+def test_padding_and_truncation_in_the_file_are_ignored(tmp_path, table):
     backend = byte_level_tokenizer()
     backend.enable_truncation(4)
     backend.enable_padding(length=8)
     write_tokenizer(tmp_path, backend)
+    assert not table or write_token_table(tmp_path)
     assert len(Tokenizer(tmp_path).encode("longer than that")) == 1 + len("longer than that")
     assert len(Tokenizer(tmp_path).encode("a")) == 2
 

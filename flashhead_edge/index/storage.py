@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError
 from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.mapped_tensors import map_tensors
 
 _TENSORS = {
     "token_order": (np.int32, 2),
@@ -20,8 +18,6 @@ _TENSORS = {
     "cluster_variance": (np.float32, 1),
 }
 _PROJECTION = "projection"
-#: Types of tensors by their names in the format.
-_DTYPES = {"I32": np.int32, "F32": np.float32}
 
 
 def save_index(index: HeadIndex, path: Path) -> None:
@@ -47,14 +43,7 @@ def load_index(path: Path) -> HeadIndex:
     Raises:
         BundleError: The file is damaged, or tokens are missing, doubled or out of range.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:  # which checks the file
-            metadata = file.metadata() or {}
-        tensors = _mapped_tensors(path)
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path.name} cannot be read.", found=str(error), hint="export the model again") from error
+    tensors, metadata = map_tensors(path)
     expected = _TENSORS | ({_PROJECTION: (np.float32, 2)} if _PROJECTION in tensors else {})
     for name, (dtype, ndim) in expected.items():
         array = tensors.get(name)
@@ -77,20 +66,6 @@ def load_index(path: Path) -> HeadIndex:
             expected=f"0 to {index.vocab_size - 1}",
         )
     return index
-
-
-def _mapped_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a file in the format of safetensors: the length of a JSON header, the header, the bytes."""
-    data = np.memmap(path, np.uint8, "c")  # changes stay in memory: torch takes no read-only arrays
-    begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    header = json.loads(data[8:begin].tobytes())
-    tensors = {}
-    for name, record in header.items():
-        dtype = _DTYPES.get(record.get("dtype", ""))
-        if dtype is not None:
-            first, last = (begin + offset for offset in record["data_offsets"])
-            tensors[name] = np.asarray(data[first:last].view(dtype).reshape(record["shape"]))
-    return tensors
 
 
 def _vocab_size(path: Path, metadata: dict[str, str]) -> int:

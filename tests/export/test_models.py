@@ -22,6 +22,7 @@ from flashhead_edge.export.heads import read_head
 from flashhead_edge.export.models import load_model, load_tokenizer, model_folder
 from flashhead_edge.export.sources import ModelSource, resolve_source
 from flashhead_edge.export.tokenizer_files import save_tokenizer
+from flashhead_edge.tokenizer_backends import open_backend
 
 TinyFolder = Callable[..., Path]
 TEXT = "The quick brown fox springt über den Hund.\n"
@@ -136,8 +137,28 @@ def saved_ids(folder: Path) -> list[int]:
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "qwen3_vl"])
 def test_saved_tokenizer_of_a_folder(kind: str, tiny_folder: TinyFolder, tmp_path: Path) -> None:
     save_tokenizer(resolve_source(str(tiny_folder(kind))), tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
+    names = {"tokenizer.json", "tokenizer.safetensors", "tokenizer_config.json"}
+    assert {file.name for file in tmp_path.iterdir()} == names
     assert saved_ids(tmp_path) == tiny_tokenizer()(TEXT)["input_ids"]
+    assert open_backend(tmp_path).encode(TEXT, add_special_tokens=True) == saved_ids(tmp_path)
+
+
+def test_saved_merges_take_few_bytes(tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    save_tokenizer(resolve_source(str(tiny_folder("llama"))), tmp_path)
+    merges = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["merges"]
+    assert merges
+    assert all(isinstance(merge, str) for merge in merges)
+
+
+def test_merges_with_spaces_stay_pairs(tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    source = resolve_source(str(tiny_folder("llama")))
+    tokenizer = load_tokenizer(source)
+    vocab = {token: index for index, token in enumerate(["a", " ", "a ", "<s>", "</s>", "<unk>"])}
+    tokenizer.backend_tokenizer.model = tokenizers.models.BPE(vocab=vocab, merges=[("a", " ")])
+    tokenizer.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split("b", "removed")
+    save_tokenizer(source, tmp_path, tokenizer=tokenizer)
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["merges"] == [["a", " "]]
+    assert open_backend(tmp_path).encode("a a", add_special_tokens=False)[:1] == [2]
     assert saved_ids(tmp_path)[0] == BOS
 
 
