@@ -2,7 +2,8 @@
 
 Every round starts ``flashhead-edge generate`` once for each bundle, with the token table and without it, and
 ``llama-bench`` for as many tokens of the same file; files lie in the page cache. A time ends with the process, so the
-first token comes sooner still. llama-bench reads the vocabulary but makes no tokens of a text. Writes ``results/starts.json``.
+first token comes sooner still. llama-bench reads the vocabulary but makes no tokens of a text. The result is
+``results/starts.json``.
 """
 
 from __future__ import annotations
