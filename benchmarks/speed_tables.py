@@ -61,6 +61,29 @@ def runtimes(report: Report) -> str:
     return f"{where}\n\n{markdown(('model', 'runtime', 'tokens/s', 'peak memory, MB'), rows)}"
 
 
+def cuda_text(report: Report) -> str:
+    """Tokens per second on a GPU and on the processor beside it."""
+    rows = [
+        (
+            row["model"],
+            row["head"],
+            row["place"],
+            f"{row['tokens_per_second_p50']:.0f}",
+            f"{row['tokens_per_second_min']:.0f} to {row['tokens_per_second_max']:.0f}",
+            f"{row['agreement']:.3f}",
+        )
+        for row in report["rows"]
+    ]
+    library = "the native library" if report["native_library"] else "standard operators"
+    where = (
+        f"{report['gpu']}, ONNX Runtime {report['onnxruntime']}; processor: {report['threads']} threads of "
+        f"{report['machine']['logical_cores']} cores, {library}. {report['new_tokens']} tokens, {report['rounds']} "
+        "rounds in turn."
+    )
+    titles = ("model", "head", "on", "tokens/s", "min to max", "agreement")
+    return f"{where}\n\n{markdown(titles, rows)}"
+
+
 def starts(report: Report) -> str:
     """Seconds and memory of a process from its start to its first token, and memory of a longer text."""
     rows = [

@@ -1,9 +1,9 @@
 """From the start of a process to its first token, and its memory: ``python -m benchmarks.starts MODEL=BUNDLE ...``.
 
 Every round starts ``flashhead-edge generate`` once for each bundle, with the token table and without it, and
-``llama-bench`` for as many tokens of the same file; files lie in the page cache. A time ends with the process, so the
-first token comes sooner still. llama-bench reads the vocabulary but makes no tokens of a text. The result is
-``results/starts.json``.
+``llama-completion`` with the same file, prompt and number of tokens, once with the context that it takes by itself and
+once with a small one, whose cache holds little more than the text; our cache grows with the text. Files lie in the page
+cache. A time ends with the process, so the first token comes sooner still. The result is ``results/starts.json``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from flashhead_edge.files import write_text
 from flashhead_edge.platforms.host import host_facts
 
 ROUNDS, THREADS, LONG = 9, 2, 128
+#: Positions of a context in which the longer text has room.
+SMALL = 256
 PROMPT = "The capital of France is"
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", nargs="+", metavar="MODEL=BUNDLE")
-    parser.add_argument("--llama-bench", type=Path, help="the program; left out without it")
+    parser.add_argument("--llama-completion", type=Path, help="the program; left out without it")
     arguments = parser.parse_args()
     rows = []
     for model, path in (text.split("=", 1) for text in arguments.bundles):
@@ -40,8 +42,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=bundle.path.parent) as scratch:
             bare = without_table(bundle, Path(scratch))
             commands = {"token table": generate(bundle.path), "tokenizer.json": generate(bare)}
-            if arguments.llama_bench is not None:
-                commands["llama.cpp"] = llama(arguments.llama_bench, model_file(model))
+            if arguments.llama_completion is not None:
+                commands["llama.cpp"] = llama(arguments.llama_completion, model_file(model))
+                commands[f"llama.cpp, context {SMALL}"] = llama(
+                    arguments.llama_completion, model_file(model), "-c", str(SMALL)
+                )
             rows += measured(model, commands)
     facts = {"rounds": ROUNDS, "threads": THREADS, "new_tokens": LONG, "machine": host_facts().as_dict()}
     write_text(RESULTS / "starts.json", json.dumps({**facts, "rows": rows}, indent=2) + "\n")
@@ -75,9 +80,10 @@ def generate(bundle: Path) -> list[str]:
     return [*command, "--temperature", "0", "--threads", str(THREADS), "--max-new-tokens"]
 
 
-def llama(program: Path, file: Path) -> list[str]:
+def llama(program: Path, file: Path, *options: str) -> list[str]:
     """The same of llama.cpp."""
-    return [str(program), "-m", str(file), "-t", str(THREADS), "-p", "0", "-r", "1", "--no-warmup", "-n"]
+    command = [str(program), "-m", str(file), "-p", PROMPT, "-no-cnv", "--temp", "0", "--no-warmup"]
+    return [*command, "-t", str(THREADS), *options, "-n"]
 
 
 def without_table(bundle: Bundle, folder: Path) -> Path:
@@ -95,7 +101,8 @@ def without_table(bundle: Bundle, folder: Path) -> Path:
 def run(command: list[str]) -> tuple[float, int]:
     """Seconds of a process, and the most memory that it had resident, in bytes."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -287,7 +287,9 @@ def _choose_runtime(bundle: Bundle, runtime: str, providers: Sequence[str] | Non
     graphs = frozenset(bundle.manifest.graphs)
     choice = select(device_facts(), "text", graphs=graphs, wanted=None if runtime == "auto" else runtime)
     chosen = choice.candidate
-    return chosen.runtime, (chosen.provider or CPU_PROVIDER,), choice.reason
+    provider = chosen.provider or CPU_PROVIDER
+    # ONNX Runtime itself keeps the arithmetic of shapes on the CPU, whatever else runs the graph.
+    return chosen.runtime, tuple(dict.fromkeys([provider, CPU_PROVIDER])), choice.reason
 
 
 def _check_known(kind: str, name: str, known: Iterable[str]) -> None:

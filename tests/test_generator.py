@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from flashhead_edge.bundle import Bundle
-from flashhead_edge.errors import BundleError, OptionError
+from flashhead_edge.errors import BundleError, OptionError, RuntimeUnavailableError
 from flashhead_edge.generation import GenerationOptions
 from flashhead_edge.generator import Generator
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.decoder import Decoder
+from flashhead_edge.runtimes.selector import CANDIDATES, Choice
 from flashhead_edge.sampling import SamplingOptions
 from tests.tiny_bundle import BODY, END_OF_TURN, EOS, HIDDEN, MAX_POSITIONS, VOCAB, write_bundle
 
@@ -247,3 +248,18 @@ def test_spoilt_weights_are_noticed(tmp_path):
     generator = Generator(Bundle.open(write_bundle(tmp_path / "nan", shift=float("nan"))))
     with pytest.raises(BundleError, match="not finite"):
         generator.generate("hello")
+
+
+def test_a_gpu_leaves_the_arithmetic_of_shapes_to_the_processor(bundle, monkeypatch):
+    """ONNX Runtime does so by itself, and refuses to where the processor is not among the providers."""
+    cuda = next(item for item in CANDIDATES if item.name == "onnxruntime-cuda")
+    monkeypatch.setattr("flashhead_edge.generator.select", lambda *_, **__: Choice(cuda, True, True, "there is one"))
+    with pytest.raises(RuntimeUnavailableError, match="export the model again"):  # the bundle has no form for GPUs
+        Generator(bundle)
+    manifest = bundle.manifest
+    graphs = {**manifest.graphs, "decode_cuda": manifest.graphs["decode"]}
+    with_form = dataclasses.replace(bundle, manifest=dataclasses.replace(manifest, graphs=graphs))
+    opened = []
+    monkeypatch.setattr("flashhead_edge.generator.Decoder", lambda *_, **options: opened.append(options["providers"]))
+    assert Generator(with_form).runtime_reason == "there is one"
+    assert opened == [("CUDAExecutionProvider", "CPUExecutionProvider")]

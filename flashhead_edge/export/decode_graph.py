@@ -25,6 +25,7 @@ from flashhead_edge import layout
 from flashhead_edge.errors import ExportError
 from flashhead_edge.export.embedding_graph import EMBEDDINGS, EmbeddingTable, native_embedding, standard_embedding
 from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
+from flashhead_edge.export.half_attention import use_half_attention
 from flashhead_edge.export.native_attention import use_native_attention
 from flashhead_edge.export.native_gates import use_native_gates
 from flashhead_edge.export.native_norms import use_native_norms
@@ -55,7 +56,7 @@ def write_decode_graph(
         embedding: The table of input embeddings.
         head_graph: File name of the head: input ``hidden_states`` [B, H], outputs as the contract says.
         output: File name of the graph to write; where it ends on ".native.onnx", the native library does the
-            embedding, and the body's attention and low-bit products.
+            embedding, and the body's attention and low-bit products; where on ".cuda.onnx", attention is float16.
 
     Raises:
         ExportError: The graphs do not fit together, or the result is not valid ONNX.
@@ -64,6 +65,8 @@ def write_decode_graph(
     native = output.endswith(layout.NATIVE_SUFFIX)
     if native:
         use_native_body(body)
+    elif output.endswith(layout.CUDA_SUFFIX):
+        use_half_attention(body)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)

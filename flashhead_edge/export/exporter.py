@@ -212,8 +212,10 @@ class _Export:
         save_graph(native_dense_graph(written.tables), native_dense)
         for head, output in (
             (layout.HEAD_GRAPH, layout.DECODE_GRAPH),
+            (layout.HEAD_GRAPH, layout.CUDA_DECODE_GRAPH),
             (layout.NATIVE_HEAD_GRAPH, layout.NATIVE_DECODE_GRAPH),
             (dense.name, layout.DENSE_GRAPH),
+            (dense.name, layout.CUDA_DENSE_GRAPH),
             (native_dense.name, layout.NATIVE_DENSE_GRAPH),
         ):
             write_decode_graph(self._folder, embedding=embedding, head_graph=head, output=output)

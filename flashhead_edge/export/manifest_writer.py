@@ -91,6 +91,7 @@ class ManifestWriter:
         if body is not None:
             graphs |= {"body": layout.BODY_GRAPH, "decode": layout.DECODE_GRAPH, "dense": layout.DENSE_GRAPH}
             graphs |= {"decode_native": layout.NATIVE_DECODE_GRAPH, "dense_native": layout.NATIVE_DENSE_GRAPH}
+            graphs |= {"decode_cuda": layout.CUDA_DECODE_GRAPH, "dense_cuda": layout.CUDA_DENSE_GRAPH}
         return Manifest(
             created_by=f"flashhead-edge {__version__}",
             source=SourceRecord(self.source.kind, self.source.name, self.source.model_type, self.source.fingerprint()),

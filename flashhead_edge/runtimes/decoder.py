@@ -12,14 +12,13 @@ import numpy.typing as npt
 from flashhead_edge.errors import BundleError, OptionError
 from flashhead_edge.runtimes.base import HeadOutput, StepOutput
 from flashhead_edge.runtimes.batch_decoder import BatchDecoder
-from flashhead_edge.runtimes.session import CPU_PROVIDER, bind_greedy, can_be_greedy, open_session
+from flashhead_edge.runtimes.session import CPU_PROVIDER, CUDA_PROVIDERS, bind_greedy, can_be_greedy, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
     from flashhead_edge.manifest import BodyRecord
 
-_DEVICE_OF_PROVIDER = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 #: The head's outputs and the states that it saw.
 STEP_OUTPUTS = (*HeadOutput._fields, "hidden_states")
 _DTYPE_OF_TENSOR = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -74,7 +73,7 @@ class KvCache:
         self._names = tuple(zip(past, present, strict=True))
         types = {tensor.name: tensor.type for tensor in session.get_inputs()}
         self.dtype = _DTYPE_OF_TENSOR[types[past[0]]]
-        self._device = _DEVICE_OF_PROVIDER.get(session.get_providers()[0], "cpu")
+        self._device = "cuda" if session.get_providers()[0] in CUDA_PROVIDERS else "cpu"
         self._buffers: list[onnxruntime.OrtValue] = []
         self.batch = 0
         self.capacity = 0
