@@ -208,3 +208,22 @@ def _head(row: Report) -> str:
     if row["low_bit_rows"] is not None:
         words.append(f"{row['low_bit_rows']} rows first")
     return ", ".join(words)
+
+
+def gpu_errors(report: Report) -> str:
+    """How far predictions were off on a data centre GPU that nothing was fitted to."""
+    names = {"dense": "dense heads, half precision", "two_stage": "two-stage heads, full-width logits"}
+    rows = [(words, *_errors(report["errors"][kind])) for kind, words in names.items()]
+    batches = (1, 8, 32)
+    cells = {(row["head"], row["batch"]): row for row in report["rows"]}
+    models = list(dict.fromkeys(row["head"] for row in report["rows"]))
+    times = [
+        (
+            f"{model}, batch {batch}",
+            *(f"{cells[model, batch][f'{kind}{part}_us']:.0f}" for kind in names for part in ("", "_predicted")),
+        )
+        for model in models
+        for batch in batches
+    ]
+    titles = ("microseconds", "dense measured", "predicted", "two-stage measured", "predicted")
+    return f"{report['gpu']}\n\n{markdown(_ERROR_HEAD, rows)}\n\n{markdown(titles, times)}"

@@ -151,6 +151,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "prediction_heads": rendered(prediction_tables.heads, "prediction.json"),
     "prediction_steps": rendered(prediction_tables.steps, "prediction.json"),
     "prediction_coefficients": rendered(prediction_tables.coefficients, "prediction.json"),
+    "gpu_errors": rendered(prediction_tables.gpu_errors, "gpu-prediction.json"),
     "published_errors": rendered(prediction_tables.published_errors, "published-speed.json"),
     "published_speedups": rendered(prediction_tables.published_speedups, "published-speed.json"),
     "published_calls": rendered(prediction_tables.published_calls, "published-speed.json"),
