@@ -49,7 +49,18 @@ class Tokenizer:
 
         Returns:
             Token ids; empty for empty text where nothing is added.
+
+        Raises:
+            OptionError: The text holds half a surrogate pair, as bytes do that are not UTF-8 on a command line.
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise OptionError(
+                "The text is not valid Unicode.",
+                found=f"{text[error.start]!a} at character {error.start}",
+                expected="text in UTF-8",
+            ) from error
         return self._backend.encode(text, add_special_tokens=add_special_tokens)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:

@@ -119,6 +119,11 @@ def test_encode_adds_what_the_file_says(tokenizer):
     assert tokenizer.decode(ids) == "hi"
 
 
+def test_bytes_of_another_encoding_are_an_error(tokenizer):
+    with pytest.raises(OptionError, match="not valid Unicode"):
+        tokenizer.encode("caf\udce9")
+
+
 @pytest.mark.parametrize("table", [False, True])
 def test_padding_and_truncation_in_the_file_are_ignored(tmp_path, table):
     backend = byte_level_tokenizer()
