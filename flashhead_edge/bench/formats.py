@@ -56,7 +56,8 @@ def _markdown(rows: Sequence[BenchRow]) -> str:
     energy = any(row.energy_j_per_token is not None for row in rows)
     titles = ["head", "test", "batch", "threads", "tok/s", "min - max", "ratio", "step ms", "head ms", "agreement"]
     titles += ["peak MB", *(["J/token"] if energy else [])]
-    lines = [f"{rows[0].model}; ratios are to {rows[0].baseline}", ""]
+    on = "" if rows[0].gpu is None else f" on {rows[0].gpu}"
+    lines = [f"{rows[0].model}{on}; ratios are to {rows[0].baseline}", ""]
     if warning := load_warning(rows):
         lines = [f"> **{warning}**", "", *lines]
     lines.append("| " + " | ".join(titles) + " |")

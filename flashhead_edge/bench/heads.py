@@ -14,29 +14,43 @@ from flashhead_edge import layout
 from flashhead_edge.errors import BundleError, OptionalDependencyError
 from flashhead_edge.files import check_free_space
 from flashhead_edge.runtimes.graph_choice import choose_graph
+from flashhead_edge.runtimes.session import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from flashhead_edge.bundle import Bundle
 
 _WRITTEN = {"dense-int8": "int8", "dense-int4": "int4"}
+#: What the names of other graphs end on.
+_PLAIN = ".onnx"
 #: What a step would be if its head were free.
 BODY_ALONE = "body alone"
 
 
+def form_of(graph: Path) -> str:
+    """What a graph's name ends on: that it needs the native library, is for GPUs, or neither."""
+    return next(
+        (suffix for suffix in (layout.NATIVE_SUFFIX, layout.CUDA_SUFFIX) if graph.name.endswith(suffix)), _PLAIN
+    )
+
+
 @contextmanager
-def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, Path]]:
+def decoding_graphs(
+    bundle: Bundle, heads: Sequence[str], providers: Sequence[str] = (CPU_PROVIDER,)
+) -> Iterator[dict[str, Path]]:
     """Graphs by head; those that the bundle does not have are written beside it and removed afterwards.
 
     Args:
         bundle: A bundle with a body.
         heads: Names out of :data:`flashhead_edge.bench.options.HEADS`.
+        providers: ONNX Runtime's execution providers.
 
     Yields:
-        Path of the graph of every head; and of :data:`BODY_ALONE`, on the native library if the heads' are, where that
-        graph is there or can be written because others are.
+        Path of the graph of every head; and of :data:`BODY_ALONE` in the form of the heads', where that graph is there
+        or can be written because others are.
 
     Raises:
         BundleError: The bundle has no body.
+        RuntimeUnavailableError: The bundle was exported without its graphs for GPUs.
         OptionalDependencyError: A dense int8 or int4 head is asked for, and onnx is not installed.
         ExportError: The disk is full.
     """
@@ -47,14 +61,15 @@ def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, 
             hint="export the model again without --no-body",
         )
     own = {
-        "two-stage": lambda: choose_graph(bundle, "decode"),
+        "two-stage": lambda: choose_graph(bundle, "decode", providers),
         "two-stage-portable": lambda: bundle.file(bundle.graph("decode").file),
-        "dense-fp32": lambda: choose_graph(bundle, "dense"),
+        "dense-fp32": lambda: choose_graph(bundle, "dense", providers),
     }
     graphs = {head: own[head]() for head in heads if head in own}
     written = [head for head in heads if head in _WRITTEN]
-    native = choose_graph(bundle, "decode").name.endswith(layout.NATIVE_SUFFIX)
-    if not native and "body" in bundle.manifest.graphs:
+    form = form_of(choose_graph(bundle, "decode", providers))
+    has_body = "body" in bundle.manifest.graphs
+    if form == _PLAIN and has_body:
         graphs[BODY_ALONE] = bundle.file(bundle.graph("body").file)
     if not written:
         yield graphs
@@ -62,19 +77,23 @@ def decoding_graphs(bundle: Bundle, heads: Sequence[str]) -> Iterator[dict[str, 
     if find_spec("onnx") is None:
         raise OptionalDependencyError("onnx", "export", "Measuring a dense int8 or int4 head")
     with tempfile.TemporaryDirectory(prefix=".flashhead-bench-", dir=bundle.path.parent) as folder:
-        graphs |= write_dense_graphs(bundle, [_WRITTEN[head] for head in written], Path(folder))
-        if native and "body" in bundle.manifest.graphs:
-            graphs[BODY_ALONE] = _write_native_body(bundle, Path(folder))
+        precisions = [_WRITTEN[head] for head in written]
+        graphs |= write_dense_graphs(bundle, precisions, Path(folder), providers)
+        if form != _PLAIN and has_body:
+            graphs[BODY_ALONE] = _write_body(bundle, form, Path(folder))
         yield graphs
 
 
-def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) -> dict[str, Path]:
+def write_dense_graphs(
+    bundle: Bundle, precisions: Sequence[str], folder: Path, providers: Sequence[str] = (CPU_PROVIDER,)
+) -> dict[str, Path]:
     """Join the bundle's body with dense heads, as people ship them.
 
     Args:
         bundle: A bundle with a body.
         precisions: "int8" and "int4".
         folder: Where graphs, and copies of the bundle's data that they read, go.
+        providers: ONNX Runtime's execution providers.
 
     Returns:
         Graphs by head, such as "dense-int8".
@@ -85,8 +104,8 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
     from flashhead_edge.export.dense_head import write_dense_head
     from flashhead_edge.export.evaluate import dense_head
 
-    dense = choose_graph(bundle, "dense").name
-    suffix = "".join(Path(dense).suffixes)  # says whether the library is needed
+    chosen = choose_graph(bundle, "dense", providers)
+    dense, form = chosen.name, form_of(chosen)
     # Copies, not links: onnx refuses data files that are linked, lest a model reads what is not its own.
     data = [name for name in bundle.manifest.files if name.endswith(".data")]
     check_free_space(folder, 2 * sum(bundle.manifest.files[name].bytes for name in data))
@@ -96,18 +115,22 @@ def write_dense_graphs(bundle: Bundle, precisions: Sequence[str], folder: Path) 
     graphs = {}
     for precision in precisions:
         written = write_dense_head(head, precision, folder, f"head-{precision}.onnx")  # type: ignore[arg-type]
-        graphs[f"dense-{precision}"] = with_head(folder / dense, written, folder / f"decode-{precision}{suffix}")
+        graphs[f"dense-{precision}"] = with_head(folder / dense, written, folder / f"decode-{precision}{form}")
     return graphs
 
 
-def _write_native_body(bundle: Bundle, folder: Path) -> Path:
-    """Write the body alone as native decoding graphs have it, beside copies of the bundle's data."""
+def _write_body(bundle: Bundle, form: str, folder: Path) -> Path:
+    """Write the body alone as decoding graphs of a form have it, beside copies of the bundle's data."""
     from flashhead_edge.export.decode_graph import use_native_body
     from flashhead_edge.export.graph_files import load_graph, save_graph
+    from flashhead_edge.export.half_attention import use_half_attention
 
     body = load_graph(bundle.file(bundle.graph("body").file))
-    use_native_body(body)
-    path = folder / f"body{layout.NATIVE_SUFFIX}"
+    if form == layout.NATIVE_SUFFIX:
+        use_native_body(body)
+    else:
+        use_half_attention(body)
+    path = folder / f"body{form}"
     save_graph(body, path)
     return path
 

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge import layout, native
+from flashhead_edge import native
 from flashhead_edge._version import __version__
 from flashhead_edge.bench.competitors import Outcome, run_competitor
-from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs
+from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs, form_of
 from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.bench.options import BenchOptions, BenchRow, Test
 from flashhead_edge.bench.turns import PROMPTS, BodyDecoder, Turn, agreement_with, greedy_text, take_turn
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.energy import EnergyMeter, open_energy_meter
 from flashhead_edge.platforms.host import host_facts
+from flashhead_edge.platforms.nvidia import nvidia_facts
 from flashhead_edge.progress import Progress, no_progress
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.runtimes.graph_choice import choose_graph
@@ -56,7 +57,7 @@ def run_bench(bundle: Bundle, options: BenchOptions, progress: Progress = no_pro
     encode = Tokenizer(bundle.path).encode
     prompts = [np.array([encode(text)], np.int64) for text in PROMPTS]
     rows: list[BenchRow] = []
-    with decoding_graphs(bundle, options.heads) as graphs:
+    with decoding_graphs(bundle, options.heads, options.providers) as graphs:
         for threads in options.threads:
             rows += _Bench(bundle, options, graphs, prompts, threads).run(progress)
     return rows
@@ -73,18 +74,22 @@ class _Bench:
         self._bundle, self._options, self._threads = bundle, options, threads
         self._graphs = {head: path for head, path in graphs.items() if head != BODY_ALONE}
         self._prompts, self._body = prompts, body
-        self._cpu_model = host_facts().cpu_model
+        self._cpu_model, self._gpu = host_facts().cpu_model, _gpu_of(options)
         self._ids = [int(token) for prompt in prompts for token in prompt[0]]
-        fetched = ("token_ids",)
         self._decoders: dict[str, Decoder | BodyDecoder] = {
-            head: Decoder(path, body, threads=threads, outputs=fetched) for head, path in self._graphs.items()
+            head: self._decoder(path) for head, path in self._graphs.items()
         }
         self._alone = graphs.get(BODY_ALONE)
         if self._alone is not None:
-            self._decoders[BODY_ALONE] = BodyDecoder(self._alone, body, threads=threads)
+            self._decoders[BODY_ALONE] = BodyDecoder(self._alone, body, threads=threads, providers=options.providers)
         self._turns: dict[tuple[Test, str], list[Turn]] = defaultdict(list)
         self._joules: dict[tuple[Test, str], float] = defaultdict(float)
         self._outcomes: dict[str, list[Outcome]] = defaultdict(list)
+
+    def _decoder(self, graph: Path) -> Decoder:
+        """A decoder that fetches tokens only."""
+        providers, fetched = self._options.providers, ("token_ids",)
+        return Decoder(graph, self._body, threads=self._threads, providers=providers, outputs=fetched)
 
     def run(self, progress: Progress) -> list[BenchRow]:
         """Measure all rounds."""
@@ -92,7 +97,7 @@ class _Bench:
         peaks = {head: self._peak(path) for head, path in self._graphs.items()}
         for decoder in self._decoders.values():  # a session's first run allocates
             take_turn(decoder, Test("tg", 2), self._ids)
-        meter, load = open_energy_meter(), LoadMeter()
+        meter, load = open_energy_meter(gpu=self._options.device == "cuda"), LoadMeter()
         stage = f"measuring, threads {self._threads}"
         progress(stage, 0, self._options.rounds)
         for number in range(self._options.rounds):
@@ -121,8 +126,7 @@ class _Bench:
         """Agreement of every head with the bundle's own dense head; empty where it has none."""
         if "dense" not in self._bundle.manifest.graphs:
             return {}
-        path = choose_graph(self._bundle, "dense")
-        dense = Decoder(path, self._body, threads=self._threads, outputs=("token_ids",))
+        dense = self._decoder(choose_graph(self._bundle, "dense", self._options.providers))
         count = min(_TEXT_TOKENS, self._body.max_positions - max(prompt.shape[1] for prompt in self._prompts))
         texts = [greedy_text(dense, prompt, count) for prompt in self._prompts]
         return {
@@ -136,7 +140,7 @@ class _Bench:
         largest = max(self._options.tests, key=lambda test: test.tokens * test.batch)
         context = multiprocessing.get_context("spawn")
         receive, send = context.Pipe(duplex=False)
-        arguments = (graph, self._body, largest, self._ids, self._threads, send)
+        arguments = (graph, self._body, largest, self._ids, self._threads, self._options.providers, send)
         process = context.Process(target=_decode_and_report, args=arguments)
         process.start()
         send.close()
@@ -176,7 +180,7 @@ class _Bench:
 
     def _body_turns(self, test: Test, head: str) -> list[Turn] | None:
         """Turns of the body that a head's graph has; None where that was not measured."""
-        if self._alone is None or _is_native(self._alone) != _is_native(self._graphs[head]):
+        if self._alone is None or form_of(self._alone) != form_of(self._graphs[head]):
             return None
         return self._turns[test, BODY_ALONE]
 
@@ -208,6 +212,7 @@ class _Bench:
             cpu_model=self._cpu_model,
             native_kernels=native.kernels() if native.is_available() else None,
             version=__version__,
+            gpu=self._gpu,
         )
 
     def _baseline(self) -> str:
@@ -216,8 +221,12 @@ class _Bench:
         return next((head for head in ("dense-int8", "dense-fp32") if head in heads), heads[-1])
 
 
-def _is_native(graph: Path) -> bool:
-    return graph.name.endswith(layout.NATIVE_SUFFIX)
+def _gpu_of(options: BenchOptions) -> str | None:
+    """Name of the GPU that decodes, the first one; None for the processor."""
+    if options.device == "cpu":
+        return None
+    gpus = nvidia_facts().gpus
+    return gpus[0].name if gpus else "unknown"
 
 
 def _with_step_times(row: BenchRow, turns: Sequence[Turn], body: Sequence[Turn] | None) -> BenchRow:
@@ -231,8 +240,8 @@ def _with_step_times(row: BenchRow, turns: Sequence[Turn], body: Sequence[Turn] 
 
 
 def _decode_and_report(
-    graph: Path, body: BodyRecord, test: Test, ids: list[int], threads: int, send: Connection
+    graph: Path, body: BodyRecord, test: Test, ids: list[int], threads: int, providers: Sequence[str], send: Connection
 ) -> None:
     """Run one test and say how much memory it took; in a process of its own."""
-    take_turn(Decoder(graph, body, threads=threads, outputs=("token_ids",)), test, ids)
+    take_turn(Decoder(graph, body, threads=threads, providers=providers, outputs=("token_ids",)), test, ids)
     send.send(peak_rss_bytes())

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flashhead_edge.errors import OptionError, did_you_mean
+from flashhead_edge.runtimes.session import CPU_PROVIDER
 
 #: Heads over the bundle's body. "two-stage-portable" is the two-stage head without the native library.
 HEADS = ("two-stage", "two-stage-portable", "dense-fp32", "dense-int8", "dense-int4")
+#: Execution providers of ONNX Runtime by what decodes; a GPU leaves the arithmetic of shapes to the processor.
+DEVICES = {"cpu": (CPU_PROVIDER,), "cuda": ("CUDAExecutionProvider", CPU_PROVIDER)}
 #: What is measured unless something else is asked for, the baseline last.
 DEFAULT_HEADS = ("two-stage", "dense-fp32", "dense-int4", "dense-int8")
 
@@ -41,6 +44,7 @@ class BenchOptions:
         rounds: How often everything is measured, each in its turn.
         against: Other programs, batch 1 only.
         gguf: The same model for llama.cpp.
+        device: "cpu", or "cuda" for an NVIDIA GPU; other programs, and heads on the native library, are for the CPU.
 
     Raises:
         OptionError: A value is out of range or unknown.
@@ -54,6 +58,7 @@ class BenchOptions:
     rounds: int = 5
     against: Sequence[Competitor] = ()
     gguf: Path | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "new_tokens", "batches", "threads"):
@@ -72,10 +77,23 @@ class BenchOptions:
         for head in self.heads:
             if head not in HEADS:
                 raise OptionError(f"There is no head {head!r} to measure.", hint=did_you_mean(head, HEADS))
+        if self.device not in DEVICES:
+            raise OptionError(f"There is no device {self.device!r}.", hint=did_you_mean(self.device, DEVICES))
+        if self.device != "cpu" and (self.against or "two-stage-portable" in self.heads):
+            raise OptionError(
+                "This is measured on the CPU only.",
+                found=", ".join([*(item.name for item in self.against), *self.heads]),
+                expected="no other programs, and no two-stage-portable, which on a GPU is two-stage",
+            )
         if self.gguf is None and any(competitor.name == "llama.cpp" for competitor in self.against):
             raise OptionError(
                 "llama.cpp needs the model as a .gguf file.", expected="--gguf FILE with the model of the bundle"
             )
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers of ONNX Runtime."""
+        return DEVICES[self.device]
 
     @property
     def tests(self) -> list[Test]:
@@ -132,10 +150,12 @@ class BenchRow:
         step_ms_p10: Its 10th percentile.
         step_ms_p90: Its 90th percentile.
         head_ms_p50: Median over rounds of what a step takes longer than the body alone, milliseconds.
-        peak_rss_bytes: Most memory that a process of its own had resident while it did the largest test.
+        peak_rss_bytes: Most memory that a process of its own had resident while it did the largest test; a GPU's own
+            memory does not count.
         agreement: Share of positions of the dense fp32 head's texts at which the head wants the same token.
         energy_j_per_token: Energy of the whole device or package a token, joules.
         energy_source: What measured it.
+        gpu: GPU that decoded; None for the processor.
     """
 
     model: str
@@ -163,6 +183,7 @@ class BenchRow:
     agreement: float | None = None
     energy_j_per_token: float | None = None
     energy_source: str | None = None
+    gpu: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON takes it."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.runtimes.decoder import Decoder, KvCache
-from flashhead_edge.runtimes.session import open_session
+from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
 
 if TYPE_CHECKING:
     from flashhead_edge.bench.options import Test
@@ -54,13 +54,16 @@ class BodyDecoder:
     """The body alone: what a step would take if its head were free.
 
     Args:
-        graph: ``body.onnx`` of a bundle, or the same on the native library.
+        graph: ``body.onnx`` of a bundle, or the same on the native library or for GPUs.
         body: Sizes and names of the cache.
         threads: Threads of the operators.
+        providers: ONNX Runtime's execution providers.
     """
 
-    def __init__(self, graph: Path, body: BodyRecord, *, threads: int) -> None:
-        self._session = open_session(graph, threads=threads)
+    def __init__(
+        self, graph: Path, body: BodyRecord, *, threads: int, providers: Sequence[str] = (CPU_PROVIDER,)
+    ) -> None:
+        self._session = open_session(graph, threads=threads, providers=providers)
         self._binding = self._session.io_binding()
         self._cache = KvCache(self._session, body)
         self._width = body.hidden_size

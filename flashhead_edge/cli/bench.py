@@ -58,6 +58,13 @@ def _list_option(*names: str, **options: Any) -> Callable[[Callable[..., Any]], 
     "-t", "--threads", callback=_numbers, metavar="N,...", help="Threads of the operators.  [default: one a core]"
 )
 @click.option("--head", "heads", multiple=True, help="Measure this head; may be given more than once.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="What decodes: the processor, or an NVIDIA GPU.",
+)
 @click.option("-r", "--rounds", type=int, default=5, show_default=True, help="How often everything is measured.")
 @click.option("--against", multiple=True, metavar="NAME=PATH", help="llama.cpp=FOLDER or onnxruntime-genai=MODEL.")
 @click.option("--gguf", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The model, for llama.cpp.")
@@ -72,6 +79,7 @@ def bench_command(
     batches: tuple[int, ...],
     threads: tuple[int, ...],
     heads: tuple[str, ...],
+    device: str,
     rounds: int,
     against: tuple[str, ...],
     gguf: Path | None,
@@ -103,6 +111,7 @@ def bench_command(
         rounds=rounds,
         against=[parse_competitor(text) for text in against],
         gguf=gguf,
+        device=device,
     )
     opened = Bundle.open(bundle, verify=not no_verify)
     with StageProgress() as progress:

@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 from flashhead_edge import layout, native
-from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs
+from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs, form_of
 from flashhead_edge.bench.measure import run_bench
-from flashhead_edge.bench.options import HEADS, BenchOptions, Test
+from flashhead_edge.bench.options import DEVICES, HEADS, BenchOptions, Test
 from flashhead_edge.bench.turns import SETTLING, BodyDecoder, prompts_of, take_turn
-from flashhead_edge.errors import BundleError
+from flashhead_edge.errors import BundleError, RuntimeUnavailableError
 from flashhead_edge.runtimes.decoder import Decoder
 from tests.tiny_bundle import write_bundle
 
@@ -79,6 +79,25 @@ def test_the_body_alone_is_the_heads_own(whole_bundle, monkeypatch, switch):
         assert take_turn(alone, Test("tg", 3), [3, 4, 5]).tokens == 3
     with decoding_graphs(bundle, ("two-stage",)) as graphs:  # nothing is written for it
         assert (BODY_ALONE in graphs) == (switch == "0")
+
+
+def test_graphs_for_a_gpu_are_of_one_form(whole_bundle):
+    """Chosen as for a GPU, and run on the processor."""
+    bundle, heads = whole_bundle(), ("two-stage", "dense-fp32", "dense-int8")
+    body = bundle.manifest.body
+    with decoding_graphs(bundle, heads, DEVICES["cuda"]) as graphs:
+        assert {form_of(path) for path in graphs.values()} == {layout.CUDA_SUFFIX}
+        assert set(graphs) == {*heads, BODY_ALONE}
+        for head in heads:
+            decoder = Decoder(graphs[head], body, threads=1, outputs=("token_ids",))
+            assert decoder._cache.dtype == np.float16
+            assert take_turn(decoder, Test("tg", 3), [3, 4, 5]).tokens == 3
+        assert take_turn(BodyDecoder(graphs[BODY_ALONE], body, threads=1), Test("tg", 3), [3, 4, 5]).tokens == 3
+
+
+def test_a_gpu_that_is_not_there_is_an_error(whole_bundle):
+    with pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider"):
+        run_bench(whole_bundle(), BenchOptions(heads=("two-stage",), device="cuda"))
 
 
 def test_turns(whole_bundle):

@@ -31,6 +31,9 @@ def test_every_combination_is_a_test():
         ({"rounds": 0}, "rounds is out of range"),
         ({"heads": ("dense-int9",)}, "dense-int8"),
         ({"against": (Competitor("llama.cpp", Path("/")),)}, "--gguf"),
+        ({"device": "gpu"}, "There is no device 'gpu'"),
+        ({"device": "cuda", "heads": ("two-stage-portable",)}, "on the CPU only"),
+        ({"device": "cuda", "against": (Competitor("onnxruntime-genai", Path("/")),)}, "on the CPU only"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(changes, message):
