@@ -129,6 +129,7 @@ def profiles() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "gpu_head": rendered(head_tables.on_gpu, "gpu-head.json"),
     "kernels": rendered(head_tables.kernels, "kernels.json"),
+    "bench_gpu": by_model(speed_tables.bench_gpu, lambda model: read(f"bench-cuda-{model}.json")),
     "cuda_text": rendered(speed_tables.cuda_text, "cuda-text.json"),
     "starts": rendered(speed_tables.starts, "starts.json"),
     "runtimes": rendered(speed_tables.runtimes, "runtimes.json"),

@@ -51,6 +51,27 @@ def bench(model: str, report: list[Report]) -> str:
     return f"{where}\n\n{markdown(titles, rows)}"
 
 
+def bench_gpu(model: str, report: list[Report]) -> str:
+    """What ``flashhead-edge bench --device cuda`` measured of decoding."""
+    first = report[0]
+    rows = [
+        (
+            row["head"],
+            str(row["batch"]),
+            f"{row['tokens_per_second_p50']:,.0f}",
+            f"{row['ratio_p50']:.2f}",
+            f"{row['head_ms_p50']:.2f}",
+            f"{row['agreement']:.3f}",
+            f"{row['energy_j_per_token']:.2f}",
+        )
+        for row in report
+        if row["test"].startswith("tg")
+    ]
+    titles = ("head", "batch", "tokens/s", "ratio", "head, ms a step", "agreement", "joules a token")
+    where = f"{model}, {first['gpu']}, {first['runtime']}; medians of {first['rounds']} rounds of {report[-1]['test']}."
+    return f"{where}\n\n{markdown(titles, rows)}"
+
+
 def runtimes(report: Report) -> str:
     """Speed and memory by runtime."""
     rows = [
