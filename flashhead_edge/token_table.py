@@ -112,6 +112,8 @@ class TokenTable:
             made_of = facts["bytes"]
         except (KeyError, ValueError) as error:
             raise BundleError(f"{path.name} is no token table.", found=repr(error), hint="export again") from error
+        if not table._fits():
+            raise BundleError(f"{path.name}: its tensors do not fit each other.", hint="export again")
         if made_of != tokenizer.stat().st_size:
             raise BundleError(
                 f"{path.name} was made of another {tokenizer.name}.",
@@ -129,6 +131,18 @@ class TokenTable:
         # One entry only: safetensors writes several in no fixed order, and equal tables should be equal files.
         metadata = {"tokenizer": json.dumps(facts, ensure_ascii=False, separators=(",", ":"))}
         save_file({name: getattr(self, name) for name in self.ARRAYS}, path, metadata=metadata)
+
+    def _fits(self) -> bool:
+        """Whether lists that belong together are equally long, and ids are in range."""
+        count, ids = len(self.lengths), (self.order, self.added_ids)
+        return (
+            len(self.text) == int(self.lengths.sum(dtype=np.int64))
+            and len(self.hashes) == len(self.order) == np.count_nonzero(self.lengths)
+            and len(self.merge_counts) == count
+            and len(self.merge_splits) == len(self.merge_ranks) == int(self.merge_counts.sum(dtype=np.int64))
+            and len(self.added_flags) == len(self.added_ids)
+            and all(not len(part) or (part.min() >= 0 and part.max() < count) for part in ids)
+        )
 
     @cached_property
     def _starts(self) -> npt.NDArray[np.uint32]:

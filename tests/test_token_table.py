@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,25 @@ def test_another_tokenizer_is_an_error(saved):
 def test_a_file_without_a_table_is_an_error(saved, metadata):
     save_file({"text": np.zeros(3, np.uint8)}, saved[0], metadata=metadata)
     with pytest.raises(BundleError, match="no token table"):
+        TokenTable.open(*saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: {"text": table.text[1:]},
+        lambda table: {"hashes": table.hashes[1:]},
+        lambda table: {"merge_splits": table.merge_splits[1:]},
+        lambda table: {"merge_counts": table.merge_counts[1:]},
+        lambda table: {"added_flags": table.added_flags[1:]},
+        lambda table: {"order": table.order - 1},
+        lambda table: {"added_ids": table.added_ids + len(table.lengths)},
+    ],
+)
+def test_tensors_that_do_not_fit_each_other_are_an_error(saved, change):
+    table = build_token_table(saved[1])
+    replace(table, **change(table)).save(*saved)
+    with pytest.raises(BundleError, match="do not fit"):
         TokenTable.open(*saved)
 
 
