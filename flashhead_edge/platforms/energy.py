@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -144,22 +145,23 @@ def open_energy_meter(root: Path = Path("/"), *, gpu: bool = False) -> EnergyMet
 
     Args:
         root: Root of the file system.
-        gpu: Whether an NVIDIA GPU decodes; its counter is then used.
+        gpu: Whether an NVIDIA GPU decodes: its own counter is then used, or a Jetson's input rail, and none of a
+            processor.
 
     Returns:
         A meter, or None where nothing can be read (RAPL counters are readable by root alone on many systems).
     """
     if gpu:
-        try:
+        with suppress(Exception):  # pynvml's errors share no base that exists without it
             return NvmlMeter()
-        except Exception:  # pynvml's errors share no base that exists without it
-            return None
     for rail in sorted((root / _HWMON).glob("hwmon*/in*_label")):
         name = read_text(rail).strip()
         number = rail.name.removeprefix("in").removesuffix("_label")
         files = (rail.with_name(f"in{number}_input"), rail.with_name(f"curr{number}_input"))
         if name in _INPUT_RAILS and all(read_text(file).strip() for file in files):
             return Ina3221Meter(*files, name)
+    if gpu:
+        return None
     packages = [
         zone
         for zone in sorted((root / _RAPL).glob("*-rapl:*"))

@@ -62,3 +62,28 @@ def test_counters_that_may_not_be_read_are_no_meter(tmp_path):
     zone = tmp_path / "sys/class/powercap/intel-rapl:0"
     write(zone / "name", "package-0")
     assert open_energy_meter(tmp_path) is None
+
+
+class NoNvml:
+    """Stands for pynvml where there is no driver."""
+
+    def __init__(self):
+        raise OSError("no driver")
+
+
+def test_a_gpu_is_not_measured_by_the_processors_counters(tmp_path, packages, monkeypatch):
+    monkeypatch.setattr("flashhead_edge.platforms.energy.NvmlMeter", NoNvml)
+    assert open_energy_meter(tmp_path, gpu=True) is None
+    chip = tmp_path / "sys/class/hwmon/hwmon3"
+    for kind, value in (("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
+        write(chip / kind, value)
+    meter = open_energy_meter(tmp_path, gpu=True)  # a Jetson, whose rail carries the GPU too
+    assert isinstance(meter, Ina3221Meter)
+    meter.close()
+
+
+def test_a_gpus_own_counter_comes_first(tmp_path, packages, monkeypatch):
+    counter = type("Counter", (), {"source": "NVML, GPU 0"})
+    monkeypatch.setattr("flashhead_edge.platforms.energy.NvmlMeter", counter)
+    assert open_energy_meter(tmp_path, gpu=True).source == "NVML, GPU 0"
+    assert isinstance(open_energy_meter(tmp_path), RaplMeter)
