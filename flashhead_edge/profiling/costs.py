@@ -58,7 +58,7 @@ def stage_costs(
         positions: Tokens in the cache.
         greedy: Whether the native library takes a greedy step: int8 centroids and rows are read by half, or low-bit
             rows in their place, and only the best as they are stored: P centroids at least, and ``rescored`` rows.
-        rescored: Rows that are then read as they are stored.
+        rescored: Rows of which the other half is then read, or that are read as they are stored.
         rank: r, to which stage 1 projects states first; None where it does not.
 
     Returns:
@@ -82,11 +82,11 @@ def stage_costs(
     costs[record.CENTROIDS] = Cost(centroids, 2 * (stored + projection) * batch)
     candidates = index.num_probes * index.cluster_size + index.always_scored
     read = candidates * row_bytes
-    estimates = (layout.LOW_BIT_CODES, layout.LOW_BIT_SCALES)
-    if layout.HIGH_NIBBLES in manifest.tables:
-        estimates = (layout.HIGH_NIBBLES, layout.ROW_SCALES)
+    estimates, again = (layout.LOW_BIT_CODES, layout.LOW_BIT_SCALES), row_bytes
+    if layout.HIGH_NIBBLES in manifest.tables:  # of which the low ones are then read besides
+        estimates, again = (layout.HIGH_NIBBLES, layout.ROW_SCALES), manifest.bytes_of_row(layout.LOW_NIBBLES)
     if greedy and estimates[0] in manifest.tables:
-        read = candidates * manifest.bytes_of_row(*estimates) + min(rescored, candidates) * row_bytes
+        read = candidates * manifest.bytes_of_row(*estimates) + min(rescored, candidates) * again
     token_order = 4 * candidates
     costs[record.GATHER_DOT] = Cost(batch * (read + token_order), 2 * candidates * width * batch)
     return costs

@@ -53,7 +53,7 @@ def test_a_greedy_step_reads_halves(tmp_path: Path, whole_bundle: Callable[..., 
     )
     candidates = index.num_candidates(5)
     assert whole[record.GATHER_DOT].bytes == candidates * (64 + 4 + 4)
-    assert halves[record.GATHER_DOT].bytes == candidates * (32 + 4 + 4) + 16 * 68
+    assert halves[record.GATHER_DOT].bytes == candidates * (32 + 4 + 4) + 16 * 32
     saved = whole[record.CENTROIDS].bytes - halves[record.CENTROIDS].bytes
     assert saved == index.num_clusters * 32 - 5 * 64
     manifest = whole_bundle().manifest  # rows of float16 are read as they are
