@@ -19,7 +19,7 @@ from flashhead_edge.export.calibration import Calibration, calibrate
 from flashhead_edge.export.decode_graph import write_decode_graph
 from flashhead_edge.export.embedding_graph import EmbeddingTable
 from flashhead_edge.export.graph_files import check_graph, save_graph
-from flashhead_edge.export.head_graph import dense_graph, two_stage_graph
+from flashhead_edge.export.head_graph import dense_graph, gpu_head_graph, two_stage_graph
 from flashhead_edge.export.head_tables import WrittenHead, write_embedding_data, write_head_data
 from flashhead_edge.export.heads import embedding_scale, read_embedding, read_head
 from flashhead_edge.export.manifest_writer import ManifestWriter
@@ -207,20 +207,24 @@ class _Export:
         else:
             table = write_embedding_data(self._folder, read_embedding(self._source), self._options.portable_clusters)
             embedding = EmbeddingTable(StoredRows(table), None, scale)
-        dense, native_dense = (self._folder / f"dense-head{suffix}" for suffix in (".onnx", layout.NATIVE_SUFFIX))
-        save_graph(dense_graph(written.tables), dense)
-        save_graph(native_dense_graph(written.tables), native_dense)
+        parts = {  # heads that are no files of the bundle
+            "gpu-head.onnx": gpu_head_graph(written.tables),
+            "dense-head.onnx": dense_graph(written.tables),
+            "native-dense-head.onnx": native_dense_graph(written.tables),
+        }
+        for name, graph in parts.items():
+            save_graph(graph, self._folder / name)
         for head, output in (
             (layout.HEAD_GRAPH, layout.DECODE_GRAPH),
-            (layout.HEAD_GRAPH, layout.CUDA_DECODE_GRAPH),
             (layout.NATIVE_HEAD_GRAPH, layout.NATIVE_DECODE_GRAPH),
-            (dense.name, layout.DENSE_GRAPH),
-            (dense.name, layout.CUDA_DENSE_GRAPH),
-            (native_dense.name, layout.NATIVE_DENSE_GRAPH),
+            ("gpu-head.onnx", layout.CUDA_DECODE_GRAPH),
+            ("dense-head.onnx", layout.DENSE_GRAPH),
+            ("native-dense-head.onnx", layout.NATIVE_DENSE_GRAPH),
+            ("dense-head.onnx", layout.CUDA_DENSE_GRAPH),
         ):
             write_decode_graph(self._folder, embedding=embedding, head_graph=head, output=output)
-        dense.unlink()
-        native_dense.unlink()
+        for name in parts:
+            (self._folder / name).unlink()
 
     def _measure(self, index: HeadIndex, calibration: Calibration) -> QualityRecord:
         """Run the written head on the states kept for the check."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,17 +96,25 @@ def _with_centroid_bias(graph: GraphBuilder, tables: HeadTables, products: str) 
     return graph.node("Add", [products, tables.centroid_bias.name], "/head/centroids/Add")
 
 
-def _candidate_products(graph: GraphBuilder, tables: HeadTables, chosen: str, opened: int) -> str:
+def _pieces(tables: HeadTables, opened: int) -> int:
+    """In how many pieces the rows of the opened clusters stay in a processor's cache."""
+    _, size, width = tables.rows.shape
+    return min(opened, max(1, round(opened * size * width * 4 / _PIECE_BYTES)))
+
+
+def _candidate_products(
+    graph: GraphBuilder, tables: HeadTables, chosen: str, opened: int, count: int | None = None
+) -> str:
     """Stage 2: products of the opened clusters' rows with the state, [B, M].
 
     Rows are gathered, widened and multiplied in pieces that stay in the processor's cache between the three. Within a
     model, where the rows come from memory, pieces of 1 to 1.5 MB shorten a decode step by a sixth against pieces of
     9 MB (Gemma 3 270M, 9,300 rows, two cores); the first piece bears the contract's node names.
     """
-    _, size, width = tables.rows.shape
+    _, size, _ = tables.rows.shape
     stored = tables.rows.add_to(graph)
     state = _state(graph, tables)
-    count = min(opened, max(1, round(opened * size * width * 4 / _PIECE_BYTES)))
+    count = count or _pieces(tables, opened)
     lengths = [opened // count + (i < opened % count) for i in range(count)]
     pieces = [chosen]
     if count > 1:
@@ -171,6 +180,11 @@ def _products(
     scales = graph.node("Reshape", [scales, f"{place}/scales/shape"], f"{place}/scales/Reshape")
     sums = graph.node("Mul", [sums, scales], f"{logits}/blocks/Mul")
     return graph.node("ReduceSum", [sums, "/head/logits/last"], f"{logits}/ReduceSum", keepdims=1)
+
+
+def gpu_head_graph(tables: HeadTables) -> onnx.ModelProto:
+    """The graph of ``head.onnx`` with all rows in one piece: a GPU takes longer to start kernels than to run these."""
+    return two_stage_graph(tables, candidate_products=partial(_candidate_products, count=1))
 
 
 def two_stage_graph(

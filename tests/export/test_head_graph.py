@@ -15,10 +15,19 @@ from hypothesis import strategies as st
 from flashhead_edge import layout
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.export.graph_files import check_graph
-from flashhead_edge.export.head_graph import HEAD_OUTPUTS
+from flashhead_edge.export.head_graph import HEAD_OUTPUTS, gpu_head_graph, two_stage_graph
 from flashhead_edge.runtimes.base import HeadOutput, HeadShape
 from flashhead_edge.runtimes.onnxruntime import OnnxRuntimeHead
-from tests.tiny_heads import by_token, dense_logits, head_bundle, random_head, random_index, random_states, rounded
+from tests.tiny_heads import (
+    by_token,
+    dense_logits,
+    head_bundle,
+    random_head,
+    random_index,
+    random_states,
+    rounded,
+    write_tables,
+)
 
 VOCAB, WIDTH, SIZE = 101, 48, 7
 CLUSTERS = -(-VOCAB // SIZE)
@@ -157,6 +166,22 @@ def test_the_dense_graph_at_any_shape(tmp_path: Path, vocab: int, width: int, si
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+def test_a_gpu_gets_all_rows_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flashhead_edge.export.head_graph._PIECE_BYTES", SIZE * WIDTH * 4)
+    head = random_head(VOCAB, WIDTH)
+    index = random_index(head, SIZE, always=ALWAYS)
+    tables = write_tables(tmp_path, head, index, 3, centroids="int8", rows="float16")
+    outputs = []
+    for name, graph in (("whole", gpu_head_graph(tables)), ("pieces", two_stage_graph(tables))):
+        gathers = [node.name for node in graph.graph.node if node.name.startswith("/head/clusters.1")]
+        assert bool(gathers) == (name == "pieces")
+        onnx.save(graph, tmp_path / f"{name}.onnx")
+        session = ort.InferenceSession(tmp_path / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        outputs.append(session.run(list(HEAD_OUTPUTS), {"hidden_states": random_states(5, WIDTH)}))
+    for mine, theirs in zip(*outputs, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows", ["float32", "float16"])
