@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError
-from flashhead_edge.mapped_tensors import map_tensors
+from flashhead_edge.tensor_files import map_tensors, write_tensors
 
 Ids = npt.NDArray[np.integer[Any]]
 _UInt64 = npt.NDArray[np.uint64]
@@ -125,12 +125,9 @@ class TokenTable:
 
     def save(self, path: Path, tokenizer: Path) -> None:
         """Write the table; the arguments are those of :meth:`open`."""
-        from safetensors.numpy import save_file
-
         facts = {"rules": self.rules, "base": self.base, "bytes": tokenizer.stat().st_size}
-        # One entry only: safetensors writes several in no fixed order, and equal tables should be equal files.
         metadata = {"tokenizer": json.dumps(facts, ensure_ascii=False, separators=(",", ":"))}
-        save_file({name: getattr(self, name) for name in self.ARRAYS}, path, metadata=metadata)
+        write_tensors(path, {name: getattr(self, name) for name in self.ARRAYS}, metadata)
 
     def _fits(self) -> bool:
         """Whether lists that belong together are equally long, and ids are in range."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from flashhead_edge.errors import CalibrationError
 from flashhead_edge.export.states import HiddenStates
+from flashhead_edge.tensor_files import write_tensors
 
 _FORMAT = "flashhead-states-1"
 
@@ -25,22 +26,18 @@ def save_states(states: HiddenStates, path: Path) -> None:
     Args:
         states: The states.
         path: File to write.
-    """
-    from safetensors.numpy import save_file
 
+    Raises:
+        ExportError: The disk is full or not writable.
+    """
     names, domain = np.unique(states.domain, return_inverse=True)
-    tensors = {
+    tensors: dict[str, npt.NDArray[Any]] = {
         "hidden": np.ascontiguousarray(states.hidden, dtype=np.float32),
         "domain": domain.reshape(-1).astype(np.int64),
         "next_token": np.ascontiguousarray(states.next_token, dtype=np.int64),
     }
     metadata = {"format": _FORMAT, "domains": json.dumps([str(name) for name in names], ensure_ascii=False)}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        save_file(tensors, partial, metadata=metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tensors(path, tensors, metadata)
 
 
 def load_states(path: Path) -> HiddenStates:

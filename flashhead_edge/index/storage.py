@@ -8,7 +8,7 @@ import numpy as np
 
 from flashhead_edge.errors import BundleError
 from flashhead_edge.index.head_index import HeadIndex
-from flashhead_edge.mapped_tensors import map_tensors
+from flashhead_edge.tensor_files import map_tensors, write_tensors
 
 _TENSORS = {
     "token_order": (np.int32, 2),
@@ -27,14 +27,10 @@ def save_index(index: HeadIndex, path: Path) -> None:
         index: The index.
         path: File to write; the vocabulary size goes into its metadata.
     """
-    from safetensors.numpy import save_file
-
     tensors = {name: getattr(index, name) for name in _TENSORS}
     if index.projection is not None:
         tensors[_PROJECTION] = index.projection
-    # One entry only: safetensors writes several in no fixed order, and equal indices should be equal files.
-    metadata = {"vocab_size": str(index.vocab_size)}
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata=metadata)
+    write_tensors(path, tensors, {"vocab_size": str(index.vocab_size)})
 
 
 def load_index(path: Path) -> HeadIndex:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError
 from flashhead_edge.index.head_index import HeadIndex
+from flashhead_edge.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +39,12 @@ def save_reference_cache(index: HeadIndex, rows: npt.NDArray[np.generic], path: 
         rows: The table, [T, C, H] in the order of ``index.token_order``.
         path: File to write.
     """
-    from safetensors.numpy import save_file
-
     means = np.zeros((len(index.token_order), index.hidden_size), dtype=np.float32)
     for cluster, ids in enumerate(index.token_order):
         if (ids >= 0).any():
             means[cluster] = rows[cluster][ids >= 0].mean(axis=0, dtype=np.float32)
     assignments = (index.slot_of_token // index.cluster_size).astype(np.int64)
-    save_file({"centroids": np.ascontiguousarray(means.T[None, None]), "cluster_assignments": assignments}, path)
+    write_tensors(path, {"centroids": means.T[None, None], "cluster_assignments": assignments})
 
 
 def load_reference_cache(path: Path, always_scored: Sequence[int] = ()) -> HeadIndex:

@@ -1,8 +1,9 @@
-"""Tensors of a file in the format of safetensors, mapped into memory: what is not looked at is not read."""
+"""Tensors in files of the format of safetensors, mapped into memory: what is not looked at is not read."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from flashhead_edge.errors import BundleError
+from flashhead_edge.files import write_bytes
 
 #: Types of tensors by their names in the format.
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I32": np.int32, "F32": np.float32}
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors, readable for whom the process's other files are: safetensors' own writer leaves them to the owner.
+
+    Args:
+        path: The file.
+        tensors: Any arrays, by name.
+        metadata: Texts beside them. Of several, safetensors does not keep the order, and equal content should be equal
+            files.
+
+    Raises:
+        ExportError: The disk is full or not writable.
+    """
+    from safetensors.numpy import save
+
+    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_bytes(path, save(whole, metadata=None if metadata is None else dict(metadata)))
 
 
 def map_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
