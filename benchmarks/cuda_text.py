@@ -11,8 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +19,13 @@ import onnxruntime
 from benchmarks.models import RESULTS
 from benchmarks.vllm_speed import gpu_name
 from flashhead_edge import Bundle, Generator, native
-from flashhead_edge.bench.turns import PROMPTS
+from flashhead_edge.bench.options import DEVICES, Test
+from flashhead_edge.bench.turns import PROMPTS, agreement_with, greedy_text, take_turn
 from flashhead_edge.files import write_text
 from flashhead_edge.platforms.host import host_facts
-from flashhead_edge.runtimes.session import CPU_PROVIDER
 
-CUDA = ("CUDAExecutionProvider", CPU_PROVIDER)
-NEW_TOKENS, WARM_UP = 128, 16
+PLACES = {"processor": "cpu", "GPU": "cuda"}
+NEW_TOKENS, TEXT_TOKENS = 128, 128
 
 
 def main() -> None:
@@ -57,54 +55,30 @@ def main() -> None:
 
 def compare(bundle: Bundle, rounds: int, threads: int) -> list[dict[str, object]]:
     """A row for each head and device."""
-    places = {"processor": (CPU_PROVIDER,), "GPU": CUDA}
     generators = {
-        (head, place): Generator(bundle, head=head, providers=providers, threads=threads)
+        (head, place): Generator(bundle, head=head, providers=DEVICES[device], threads=threads)
         for head in ("two-stage", "dense")
-        for place, providers in places.items()
+        for place, device in PLACES.items()
     }
-    reference = generators["dense", "processor"]
-    prompts = [reference.tokenizer.encode(prompt) for prompt in PROMPTS]
-    texts = [write(reference, prompt, NEW_TOKENS)[0] for prompt in prompts]
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in generators}
-    for number in range(rounds):
-        for key, generator in generators.items():
-            times[key].append(write(generator, prompts[number % len(prompts)], NEW_TOKENS)[1])
+    decoders = {key: generator.decoder for key, generator in generators.items()}
+    prompts = [np.array([generators["dense", "processor"].tokenizer.encode(text)], np.int64) for text in PROMPTS]
+    texts = [greedy_text(decoders["dense", "processor"], prompt, TEXT_TOKENS) for prompt in prompts]
+    ids = [int(token) for prompt in prompts for token in prompt[0]]
+    speeds: dict[tuple[str, str], list[float]] = {key: [] for key in decoders}
+    for _ in range(rounds):
+        for key, decoder in decoders.items():
+            speeds[key].append(take_turn(decoder, Test("tg", NEW_TOKENS), ids).tokens_per_second)
     return [
         {
             "head": head,
             "place": place,
-            "tokens_per_second_p50": statistics.median(times[head, place]),
-            "tokens_per_second_min": min(times[head, place]),
-            "tokens_per_second_max": max(times[head, place]),
-            "agreement": agreement(generator, prompts, texts),
+            "tokens_per_second_p50": statistics.median(speeds[head, place]),
+            "tokens_per_second_min": min(speeds[head, place]),
+            "tokens_per_second_max": max(speeds[head, place]),
+            "agreement": agreement_with(decoder, prompts, texts),
         }
-        for (head, place), generator in generators.items()
+        for (head, place), decoder in decoders.items()
     ]
-
-
-def write(generator: Generator, prompt: Sequence[int], count: int) -> tuple[list[int], float]:
-    """Tokens that follow a prompt, ends of text among them; tokens per second after the first few."""
-    decoder = generator.decoder
-    decoder.reset(positions=len(prompt) + count)
-    ids = [int(decoder.step(np.array([prompt]), greedy=True).head.token_ids[0])]
-    start = time.perf_counter()
-    for number in range(1, count):
-        if number == WARM_UP:
-            start = time.perf_counter()
-        ids.append(int(decoder.step(np.array([ids[-1:]]), greedy=True).head.token_ids[0]))
-    return ids, (count - WARM_UP) / (time.perf_counter() - start)
-
-
-def agreement(generator: Generator, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> float:
-    """Share of tokens of texts that a head would choose too, fed what came before, token by token."""
-    same = []
-    for prompt, text in zip(prompts, texts, strict=True):
-        decoder = generator.decoder
-        decoder.reset(positions=len(prompt) + len(text))
-        for fed, wanted in zip([prompt, *([token] for token in text[:-1])], text, strict=True):
-            same.append(int(decoder.step(np.array([fed]), greedy=True).head.token_ids[0]) == wanted)
-    return sum(same) / len(same)
 
 
 if __name__ == "__main__":
