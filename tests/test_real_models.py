@@ -247,3 +247,31 @@ def test_token_table_of_a_real_tokenizer(model: str, tmp_path: Path) -> None:
         ids = whole.encode(text, add_special_tokens=True)
         assert part.encode(text, add_special_tokens=True) == ids
         assert part.decode(ids) == whole.decode(ids)
+
+
+@pytest.mark.parametrize("head", ["decode", "dense"])
+def test_graphs_for_gpus_say_the_same_on_the_processor(exported: tuple[Bundle, dict[str, object]], head: str) -> None:
+    """Attention is float16 there; states part no further than by reading a text at once instead of token by token.
+
+    The body rounds activations to 8 bits, so whatever changes last bits moves its states by some percent.
+    """
+    from flashhead_edge.bench.turns import PROMPTS
+    from flashhead_edge.runtimes.decoder import Decoder
+
+    bundle, _ = exported
+    body, tokenizer = bundle.manifest.body, Generator(bundle).tokenizer
+    assert body is not None
+    whole, half = (Decoder(bundle.file(bundle.graph(name).file), body, threads=2) for name in (head, f"{head}_cuda"))
+    ids = np.array([[token for prompt in PROMPTS for token in tokenizer.encode(prompt)]], np.int64)
+
+    def states(decoder: Decoder) -> np.ndarray:
+        decoder.reset()
+        return np.concatenate([decoder.step(ids[:, place : place + 1]).hidden_states for place in range(ids.shape[1])])
+
+    def distance(found: np.ndarray) -> float:
+        return float(np.median(np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)))
+
+    expected = states(whole)
+    whole.reset()
+    at_once = whole.step(ids, scored=ids.shape[1]).hidden_states
+    assert 0 < distance(states(half)) < 1.5 * distance(at_once) < 0.1
