@@ -38,8 +38,7 @@ def bench(model: str, report: list[Report]) -> str:
         (
             row["head"],
             row["test"],
-            f"{row['tokens_per_second_p50']:.0f}",
-            f"{row['tokens_per_second_min']:.0f} to {row['tokens_per_second_max']:.0f}",
+            *_speeds(row),
             f"{row['ratio_p50']:.2f}",
             "-" if row["head_ms_p50"] is None else f"{row['head_ms_p50']:.2f}",
             "-" if row["agreement"] is None else f"{row['agreement']:.3f}",
@@ -89,8 +88,7 @@ def cuda_text(report: Report) -> str:
             row["model"],
             row["head"],
             row["place"],
-            f"{row['tokens_per_second_p50']:.0f}",
-            f"{row['tokens_per_second_min']:.0f} to {row['tokens_per_second_max']:.0f}",
+            *_speeds(row),
             f"{row['agreement']:.3f}",
         )
         for row in report["rows"]
@@ -124,3 +122,9 @@ def starts(report: Report) -> str:
     )
     titles = ("model", "start", "seconds", "min to max", "peak, MB", f"peak with {report['new_tokens']} tokens, MB")
     return f"{where}\n\n{markdown(titles, rows)}"
+
+
+def _speeds(row: Report) -> tuple[str, str]:
+    """Tokens per second: the median, and the slowest and fastest round."""
+    median, least, most = (f"{row[f'tokens_per_second_{part}']:.0f}" for part in ("p50", "min", "max"))
+    return median, f"{least} to {most}"

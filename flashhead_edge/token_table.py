@@ -156,11 +156,20 @@ class TokenTable:
         ends = np.cumsum(counts[1:])
         return [(n, int(end - counts[n]), int(end)) for n, end in enumerate(ends, 1) if counts[n]]
 
+    def _bytes(self, token_id: int) -> bytes:
+        """The token of an id that has one, in UTF-8."""
+        return self.text[self._starts[token_id] : self._starts[token_id + 1]].tobytes()
+
+    def _is(self, flag: str) -> npt.NDArray[np.bool_]:
+        """Of which added tokens something is said, [A]."""
+        found: npt.NDArray[np.bool_] = (self.added_flags & 1 << ADDED_FLAGS.index(flag)) != 0
+        return found
+
     def token(self, token_id: int) -> str | None:
         """The token of an id as the tokenizer writes it; None for an id without one."""
         if not 0 <= token_id < len(self.lengths) or not self.lengths[token_id]:
             return None
-        return self.text[self._starts[token_id] : self._starts[token_id + 1]].tobytes().decode()
+        return self._bytes(token_id).decode()
 
     def occurring(self, texts: Iterable[str]) -> list[int]:
         """Tokens that are part of one of some texts.
@@ -186,13 +195,13 @@ class TokenTable:
         Args:
             token_ids: Ids of the tokens.
         """
-        tokens = {token_id: self.text[self._starts[token_id] : self._starts[token_id + 1]] for token_id in token_ids}
-        known = {token.tobytes() for token in tokens.values()}
+        tokens = {token_id: self._bytes(token_id) for token_id in token_ids}
+        known = frozenset(tokens.values())
         ranked = []
         for token_id, token in tokens.items():
             for merge in range(self._merge_starts[token_id], self._merge_starts[token_id + 1]):
                 split = self.merge_splits[merge]
-                parts = token[:split].tobytes(), token[split:].tobytes()
+                parts = token[:split], token[split:]
                 if known.issuperset(parts):
                     ranked.append((self.merge_ranks[merge], *parts))
         return [(first.decode(), second.decode()) for _, first, second in sorted(ranked)]
@@ -204,8 +213,7 @@ class TokenTable:
             token_ids: Tokens that occur in the text; of the tokens that are compared with the normalized text all are
                 given.
         """
-        everywhere = self.added_flags & 1 << ADDED_FLAGS.index("normalized") != 0
-        chosen = np.flatnonzero(everywhere | np.isin(self.added_ids, np.array(list(token_ids), np.int32)))
+        chosen = np.flatnonzero(self._is("normalized") | np.isin(self.added_ids, np.array(list(token_ids), np.int32)))
         return [
             {
                 "id": int(self.added_ids[place]),
@@ -218,4 +226,4 @@ class TokenTable:
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of the tokens that are left out of texts."""
-        return frozenset(self.added_ids[self.added_flags & 1 << ADDED_FLAGS.index("special") != 0].tolist())
+        return frozenset(self.added_ids[self._is("special")].tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,7 +54,7 @@ def open_backend(folder: Path) -> TokenizerBackend:
 
 
 class WholeBackend:
-    """A ``tokenizer.json`` as the library reads it: a second and 300 MB for a vocabulary of 262,144 tokens.
+    """A ``tokenizer.json`` as the library reads it, all of it: docs/bench.md has what that takes of a large one.
 
     Args:
         file: The file.
@@ -120,9 +120,9 @@ class TableBackend:
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Ids of a text."""
-        in_text = self._table.occurring([text])
-        in_pieces = self._table.occurring(self._pieces(text, in_text))
-        tokenizer = self._with_tokens({*in_text, *in_pieces}, merges=True)
+        added = [token["id"] for token in self._table.added_tokens(self._table.occurring([text]))]
+        in_pieces = self._table.occurring(self._pieces(text, added))
+        tokenizer = self._with_tokens({*added, *in_pieces}, merges=True)
         return list(tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -137,7 +137,7 @@ class TableBackend:
             self._tokens[token_id] = self._table.token(token_id)
         return self._tokens[token_id]
 
-    def _pieces(self, text: str, in_text: Iterable[int]) -> set[str]:
+    def _pieces(self, text: str, added: Collection[int]) -> set[str]:
         """What the model of the tokenizer is given of a text, a piece at a time."""
         from tokenizers import pre_tokenizers
 
@@ -149,14 +149,14 @@ class TableBackend:
             def pre_tokenize(self, found: Any) -> None:
                 pieces.update(piece for piece, _, _ in found.get_splits())
 
-        tokenizer = self._with_tokens(in_text)
+        tokenizer = self._with_tokens(added)
         listener = pre_tokenizers.PreTokenizer.custom(Listener())
         own = tokenizer.pre_tokenizer
         tokenizer.pre_tokenizer = listener if own is None else pre_tokenizers.Sequence([own, listener])
         tokenizer.encode(text)
         return pieces
 
-    def _with_tokens(self, token_ids: Iterable[int], *, merges: bool = False) -> tokenizers.Tokenizer:
+    def _with_tokens(self, token_ids: Collection[int], *, merges: bool = False) -> tokenizers.Tokenizer:
         """A tokenizer that knows some tokens, and those that may be needed whatever the text."""
         from tokenizers import Tokenizer
 

@@ -121,16 +121,12 @@ def write_dense_graphs(
 
 def _write_body(bundle: Bundle, form: str, folder: Path) -> Path:
     """Write the body alone as decoding graphs of a form have it, beside copies of the bundle's data."""
-    from flashhead_edge.export.decode_graph import use_native_body
+    from flashhead_edge.export.decode_graph import shape_body
     from flashhead_edge.export.graph_files import load_graph, save_graph
-    from flashhead_edge.export.half_attention import use_half_attention
 
     body = load_graph(bundle.file(bundle.graph("body").file))
-    if form == layout.NATIVE_SUFFIX:
-        use_native_body(body)
-    else:
-        use_half_attention(body)
     path = folder / f"body{form}"
+    shape_body(body, path.name)
     save_graph(body, path)
     return path
 

@@ -63,10 +63,7 @@ def write_decode_graph(
     """
     body, head = load_graph(folder / layout.BODY_GRAPH), load_graph(folder / head_graph)
     native = output.endswith(layout.NATIVE_SUFFIX)
-    if native:
-        use_native_body(body)
-    elif output.endswith(layout.CUDA_SUFFIX):
-        use_half_attention(body)
+    shape_body(body, output)
     _check_widths(body, head, embedding)
     opsets = _common_opsets(body, head)
     hidden = _rename_hidden_states(body.graph)
@@ -95,6 +92,14 @@ def write_decode_graph(
     except ExportError:
         (folder / output).unlink()
         raise
+
+
+def shape_body(body: onnx.ModelProto, name: str) -> None:
+    """Give a body the form that the name of its graph's file ends on; in place."""
+    if name.endswith(layout.NATIVE_SUFFIX):
+        use_native_body(body)
+    elif name.endswith(layout.CUDA_SUFFIX):
+        use_half_attention(body)
 
 
 def use_native_body(body: onnx.ModelProto) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flashhead_edge.export.body_graph import CACHE_INPUT, CACHE_OUTPUT
+from flashhead_edge.export.body_graph import cache_values
 
 if TYPE_CHECKING:
     import onnx
@@ -32,11 +32,10 @@ def use_half_attention(model: onnx.ModelProto) -> None:
     from onnx import helper
 
     graph = model.graph
-    inputs = [value for value in graph.input if CACHE_INPUT.fullmatch(value.name)]
-    outputs = [value for value in graph.output if CACHE_OUTPUT.fullmatch(value.name)]
-    if any(value.type.tensor_type.elem_type != _FLOAT for value in inputs):
+    cache = cache_values(graph)
+    if any(value.type.tensor_type.elem_type != _FLOAT for value in cache):
         return
-    for value in (*inputs, *outputs):
+    for value in cache:
         value.type.tensor_type.elem_type = _HALF
     halves: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
