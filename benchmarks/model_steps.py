@@ -10,7 +10,7 @@ from benchmarks.head_timing import spread
 from benchmarks.undisturbed import go_first
 from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs
 from flashhead_edge.bench.options import Test
-from flashhead_edge.bench.turns import PROMPT_LENGTH, PROMPTS, SETTLING, BodyDecoder, take_turn
+from flashhead_edge.bench.turns import PROMPT_LENGTH, PROMPTS, SETTLING, take_turn
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.runtimes.decoder import Decoder
 from flashhead_edge.tokenizer import Tokenizer
@@ -36,10 +36,10 @@ def measure_steps(bundle: Bundle, *, threads: int) -> list[dict[str, Any]]:
     ids = Tokenizer(bundle.path).encode(PROMPTS[0])
     test = Test("tg", _TOKENS)
     with decoding_graphs(bundle, HEADS) as graphs:
-        decoders: dict[str, Decoder | BodyDecoder] = {
-            name: BodyDecoder(path, body, threads=threads)
-            if name == BODY_ALONE
-            else Decoder(path, body, threads=threads, outputs=("token_ids",))
+        decoders = {
+            name: Decoder(
+                path, body, threads=threads, outputs=("hidden_states" if name == BODY_ALONE else "token_ids",)
+            )
             for name, path in graphs.items()
         }
         seconds: dict[str, list[float]] = {name: [] for name in decoders}

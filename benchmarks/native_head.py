@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -21,6 +22,7 @@ import onnxruntime
 
 from benchmarks.models import RESULTS
 from flashhead_edge import layout, native
+from flashhead_edge.bench.heads import BODY_ALONE, without_head
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
@@ -39,7 +41,6 @@ TEXTS = Path(__file__).resolve().parent / "texts"
 BATCHES = (1, 2, 4, 8, 16, 32)
 #: Calls of a burst; the first ones wake the threads and are not counted.
 _BURST, _UNCOUNTED = 12, 3
-_BODY_ALONE = "body alone"
 
 
 def main() -> None:
@@ -208,14 +209,14 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
         return []
     for name in bundle.manifest.files:
         if name.endswith(".data") and not (scratch / name).exists():
-            os.link(bundle.file(name), scratch / name)
+            shutil.copyfile(bundle.file(name), scratch / name)  # onnx refuses links
     graphs = {name: bundle.file(bundle.graph(name).file) for name in ("decode", "decode_native")}
     for name, path in list(graphs.items()):
         suffix = "".join(path.suffixes)
-        graphs[f"{name}, {_BODY_ALONE}"] = without_head(path, scratch / f"body-alone{suffix}")
+        graphs[f"{name}, {BODY_ALONE}"] = without_head(path, scratch / f"body-alone{suffix}")
     decoders = {
         name: Decoder(
-            path, body, threads=threads, outputs=("hidden_states",) if name.endswith(_BODY_ALONE) else ("token_ids",)
+            path, body, threads=threads, outputs=("hidden_states",) if name.endswith(BODY_ALONE) else ("token_ids",)
         )
         for name, path in graphs.items()
     }
@@ -227,7 +228,7 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
             decoder.reset(positions=64)
             output = decoder.run(prompt, greedy=True)
             for call in range(24):
-                token = prompt[:, call : call + 1] if name.endswith(_BODY_ALONE) else output[0][:, None]
+                token = prompt[:, call : call + 1] if name.endswith(BODY_ALONE) else output[0][:, None]
                 start = time.perf_counter()
                 output = decoder.run(token, greedy=True)
                 if call >= _UNCOUNTED:
@@ -236,20 +237,8 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
     return [
         {"graph": name, **spread(found), "head_share": max(0.0, 1 - medians[own] / medians[name])}
         for name, found in times.items()
-        for own in (name if name.endswith(_BODY_ALONE) else f"{name}, {_BODY_ALONE}",)
+        for own in (name if name.endswith(BODY_ALONE) else f"{name}, {BODY_ALONE}",)
     ]
-
-
-def without_head(graph: Path, target: Path) -> Path:
-    """A decoding graph whose outputs end at the hidden states."""
-    model = load_graph(graph)
-    kept = [node for node in model.graph.node if not node.name.startswith("/head/")]
-    outputs = [value for value in model.graph.output if value.name not in HEAD_OUTPUTS]
-    del model.graph.node[:], model.graph.output[:]
-    model.graph.node.extend(kept)
-    model.graph.output.extend(outputs)
-    save_graph(model, target)
-    return target
 
 
 def spread(times: list[float]) -> dict[str, float]:

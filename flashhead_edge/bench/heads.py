@@ -17,12 +17,14 @@ from flashhead_edge.runtimes.graph_choice import choose_graph
 from flashhead_edge.runtimes.session import CPU_PROVIDER
 
 if TYPE_CHECKING:
+    import onnx
+
     from flashhead_edge.bundle import Bundle
 
 _WRITTEN = {"dense-int8": "int8", "dense-int4": "int4"}
 #: What the names of other graphs end on.
 _PLAIN = ".onnx"
-#: What a step would be if its head were free.
+#: The same step without a head: what it would be if that were free.
 BODY_ALONE = "body alone"
 
 
@@ -45,8 +47,7 @@ def decoding_graphs(
         providers: ONNX Runtime's execution providers.
 
     Yields:
-        Path of the graph of every head; and of :data:`BODY_ALONE` in the form of the heads', where that graph is there
-        or can be written because others are.
+        Path of the graph of every head; and of :data:`BODY_ALONE` in the form of the heads', where others are written.
 
     Raises:
         BundleError: The bundle has no body.
@@ -67,10 +68,6 @@ def decoding_graphs(
     }
     graphs = {head: own[head]() for head in heads if head in own}
     written = [head for head in heads if head in _WRITTEN]
-    form = form_of(choose_graph(bundle, "decode", providers))
-    has_body = "body" in bundle.manifest.graphs
-    if form == _PLAIN and has_body:
-        graphs[BODY_ALONE] = bundle.file(bundle.graph("body").file)
     if not written:
         yield graphs
         return
@@ -79,8 +76,8 @@ def decoding_graphs(
     with tempfile.TemporaryDirectory(prefix=".flashhead-bench-", dir=bundle.path.parent) as folder:
         precisions = [_WRITTEN[head] for head in written]
         graphs |= write_dense_graphs(bundle, precisions, Path(folder), providers)
-        if form != _PLAIN and has_body:
-            graphs[BODY_ALONE] = _write_body(bundle, form, Path(folder))
+        dense = choose_graph(bundle, "dense", providers)
+        graphs[BODY_ALONE] = without_head(Path(folder) / dense.name, Path(folder) / f"body{form_of(dense)}")
         yield graphs
 
 
@@ -119,16 +116,15 @@ def write_dense_graphs(
     return graphs
 
 
-def _write_body(bundle: Bundle, form: str, folder: Path) -> Path:
-    """Write the body alone as decoding graphs of a form have it, beside copies of the bundle's data."""
-    from flashhead_edge.export.decode_graph import shape_body
-    from flashhead_edge.export.graph_files import load_graph, save_graph
+def without_head(decoding: Path, output: Path) -> Path:
+    """Leave a decoding graph's head out: from ids to the states that a head would see; ``output`` is returned."""
+    from flashhead_edge.export.graph_files import check_graph, load_graph, save_graph
 
-    body = load_graph(bundle.file(bundle.graph("body").file))
-    path = folder / f"body{form}"
-    shape_body(body, path.name)
-    save_graph(body, path)
-    return path
+    model = load_graph(decoding)
+    _remove_head(model.graph)
+    save_graph(model, output)
+    check_graph(output)
+    return output
 
 
 def with_head(decoding: Path, head: Path, output: Path) -> Path:
@@ -146,26 +142,34 @@ def with_head(decoding: Path, head: Path, output: Path) -> Path:
 
     model, other = load_graph(decoding), load_graph(head)
     graph = model.graph
-    kept = [node for node in graph.node if not node.name.startswith("/head/")]
-    produced = {name for node in graph.node if node.name.startswith("/head/") for name in node.output}
-    read = {name for node in kept for name in node.input}
-    initializers = [tensor for tensor in graph.initializer if tensor.name in read]
-    outputs = [value for value in graph.output if value.name not in produced]
-    inputs = [value for value in graph.input if value.name != layout.GREEDY_INPUT]
-    inputs += [value for value in other.graph.input if value.name == layout.GREEDY_INPUT]
-    values = [value for value in graph.value_info if value.name not in produced]
+    _remove_head(graph)
     for value in other.graph.output:
         value.type.tensor_type.shape.dim[0].dim_param = "scored"
-    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.extend(inputs)
-    graph.node.extend([*kept, *other.graph.node])
-    shared = {tensor.name for tensor in initializers}  # of a tied embedding
-    added = [tensor for tensor in other.graph.initializer if tensor.name not in shared]
-    graph.initializer.extend([*initializers, *added])
+    graph.input.extend(value for value in other.graph.input if value.name == layout.GREEDY_INPUT)
+    graph.node.extend(other.graph.node)
+    shared = {tensor.name for tensor in graph.initializer}  # of a tied embedding
+    graph.initializer.extend(tensor for tensor in other.graph.initializer if tensor.name not in shared)
+    outputs = list(graph.output)
+    del graph.output[:]
     graph.output.extend([*other.graph.output, *outputs])
-    graph.value_info.extend(values)
     domains = {opset.domain for opset in model.opset_import}
     model.opset_import.extend(opset for opset in other.opset_import if opset.domain not in domains)
     save_graph(model, output)
     check_graph(output)
     return output
+
+
+def _remove_head(graph: onnx.GraphProto) -> None:
+    """Remove a head's nodes, and what nothing else reads or makes; in place."""
+    kept = [node for node in graph.node if not node.name.startswith("/head/")]
+    produced = {name for node in graph.node if node.name.startswith("/head/") for name in node.output}
+    read = {name for node in kept for name in node.input}
+    for values, wanted in (
+        (graph.node, kept),
+        (graph.initializer, [tensor for tensor in graph.initializer if tensor.name in read]),
+        (graph.input, [value for value in graph.input if value.name != layout.GREEDY_INPUT]),
+        (graph.output, [value for value in graph.output if value.name not in produced]),
+        (graph.value_info, [value for value in graph.value_info if value.name not in produced]),
+    ):
+        del values[:]
+        values.extend(wanted)

@@ -19,7 +19,7 @@ from flashhead_edge.bench.competitors import Outcome, run_competitor
 from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs, form_of
 from flashhead_edge.bench.load import LoadMeter, is_heavy
 from flashhead_edge.bench.options import BenchOptions, BenchRow, Test
-from flashhead_edge.bench.turns import PROMPTS, BodyDecoder, Turn, agreement_with, greedy_text, take_turn
+from flashhead_edge.bench.turns import PROMPTS, Turn, agreement_with, greedy_text, take_turn
 from flashhead_edge.memory import peak_rss_bytes
 from flashhead_edge.platforms.energy import EnergyMeter, open_energy_meter
 from flashhead_edge.platforms.host import host_facts
@@ -76,20 +76,18 @@ class _Bench:
         self._prompts, self._body = prompts, body
         self._cpu_model, self._gpu = host_facts().cpu_model, _gpu_of(options)
         self._ids = [int(token) for prompt in prompts for token in prompt[0]]
-        self._decoders: dict[str, Decoder | BodyDecoder] = {
-            head: self._decoder(path) for head, path in self._graphs.items()
-        }
+        self._decoders = {head: self._decoder(path) for head, path in self._graphs.items()}
         self._alone = graphs.get(BODY_ALONE)
         if self._alone is not None:
-            self._decoders[BODY_ALONE] = BodyDecoder(self._alone, body, threads=threads, providers=options.providers)
+            self._decoders[BODY_ALONE] = self._decoder(self._alone, "hidden_states")
         self._turns: dict[tuple[Test, str], list[Turn]] = defaultdict(list)
         self._joules: dict[tuple[Test, str], float] = defaultdict(float)
         self._outcomes: dict[str, list[Outcome]] = defaultdict(list)
 
-    def _decoder(self, graph: Path) -> Decoder:
-        """A decoder that fetches tokens only."""
-        providers, fetched = self._options.providers, ("token_ids",)
-        return Decoder(graph, self._body, threads=self._threads, providers=providers, outputs=fetched)
+    def _decoder(self, graph: Path, fetched: str = "token_ids") -> Decoder:
+        """A decoder that fetches one output only."""
+        providers = self._options.providers
+        return Decoder(graph, self._body, threads=self._threads, providers=providers, outputs=(fetched,))
 
     def run(self, progress: Progress) -> list[BenchRow]:
         """Measure all rounds."""
@@ -132,7 +130,7 @@ class _Bench:
         return {
             name: agreement_with(decoder, self._prompts, texts)
             for name, decoder in self._decoders.items()
-            if isinstance(decoder, Decoder)
+            if name != BODY_ALONE
         }
 
     def _peak(self, graph: Path) -> int:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from flashhead_edge.runtimes.decoder import Decoder, KvCache
-from flashhead_edge.runtimes.session import CPU_PROVIDER, open_session
+from flashhead_edge.runtimes.decoder import Decoder
 
 if TYPE_CHECKING:
     from flashhead_edge.bench.options import Test
-    from flashhead_edge.manifest import BodyRecord
 
 _Int64 = npt.NDArray[np.int64]
 #: Steps of a turn that do not count: threads still spin for the turn before, and its weights fill the caches.
@@ -50,51 +47,11 @@ class Turn:
         return float(self.tokens / self.seconds.sum())
 
 
-class BodyDecoder:
-    """The body alone: what a step would take if its head were free.
-
-    Args:
-        graph: ``body.onnx`` of a bundle, or the same on the native library or for GPUs.
-        body: Sizes and names of the cache.
-        threads: Threads of the operators.
-        providers: ONNX Runtime's execution providers.
-    """
-
-    def __init__(
-        self, graph: Path, body: BodyRecord, *, threads: int, providers: Sequence[str] = (CPU_PROVIDER,)
-    ) -> None:
-        self._session = open_session(graph, threads=threads, providers=providers)
-        self._binding = self._session.io_binding()
-        self._cache = KvCache(self._session, body)
-        self._width = body.hidden_size
-        self._position = 0
-        past = {*body.past_key_names, *body.past_value_names}
-        self._fed = [tensor.name for tensor in self._session.get_inputs() if tensor.name not in past]
-
-    def reset(self, *, batch: int, positions: int) -> None:
-        """Forget every token and make room."""
-        self._position = 0
-        self._cache.reserve(self._binding, batch=batch, positions=positions)
-
-    def run(self, input_ids: _Int64, *, greedy: bool = False) -> None:
-        """Run the body on as many embeddings, all alike, as there are ids [B, S]; ``greedy`` is of no account."""
-        batch, length = input_ids.shape
-        self._position += length
-        feed = {
-            "inputs_embeds": np.full((batch, length, self._width), 0.1, np.float32),
-            "attention_mask": np.ones((batch, self._position), np.int64),
-        }
-        for name in self._fed:
-            self._binding.bind_cpu_input(name, feed[name])
-        self._binding.bind_output("hidden_states", "cpu")
-        self._session.run_with_iobinding(self._binding)
-
-
-def take_turn(decoder: Decoder | BodyDecoder, test: Test, ids: Sequence[int]) -> Turn:
+def take_turn(decoder: Decoder, test: Test, ids: Sequence[int]) -> Turn:
     """Time one test.
 
     Args:
-        decoder: What decodes; it fetches token ids only.
+        decoder: What decodes; it fetches token ids only, or states where it has no head.
         test: What to time.
         ids: Tokens of prompts; they are repeated where they do not suffice.
 
@@ -152,7 +109,7 @@ def agreement_with(decoder: Decoder, prompts: Sequence[_Int64], texts: Sequence[
     return hits / sum(map(len, texts))
 
 
-def _next(decoder: Decoder | BodyDecoder, input_ids: _Int64) -> _Int64:
-    """Feed ids and return the greedy tokens [B, 1]; the body alone has none, and is fed anything."""
-    outputs = decoder.run(input_ids, greedy=True)
-    return input_ids[:, :1] if outputs is None else np.asarray(outputs[0], np.int64)[:, None]
+def _next(decoder: Decoder, input_ids: _Int64) -> _Int64:
+    """Feed ids and return the greedy tokens [B, 1]; a step without a head has none, and is fed anything."""
+    first = decoder.run(input_ids, greedy=True)[0]
+    return input_ids[:, :1] if first.dtype.kind == "f" else np.asarray(first, np.int64)[:, None]

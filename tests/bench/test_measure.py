@@ -10,7 +10,7 @@ from flashhead_edge import layout, native
 from flashhead_edge.bench.heads import BODY_ALONE, decoding_graphs, form_of
 from flashhead_edge.bench.measure import run_bench
 from flashhead_edge.bench.options import DEVICES, HEADS, BenchOptions, Test
-from flashhead_edge.bench.turns import SETTLING, BodyDecoder, prompts_of, take_turn
+from flashhead_edge.bench.turns import SETTLING, prompts_of, take_turn
 from flashhead_edge.errors import BundleError, RuntimeUnavailableError
 from flashhead_edge.runtimes.decoder import Decoder
 from tests.tiny_bundle import write_bundle
@@ -75,10 +75,13 @@ def test_the_body_alone_is_the_heads_own(whole_bundle, monkeypatch, switch):
         ]
         attention = ("flashhead_edge" if switch == "1" else "com.microsoft", "GroupQueryAttention")
         assert attention in nodes[0] & nodes[1]
-        alone = BodyDecoder(graphs[BODY_ALONE], bundle.manifest.body, threads=1)
-        assert take_turn(alone, Test("tg", 3), [3, 4, 5]).tokens == 3
+        states = {}
+        for head in ("two-stage", BODY_ALONE):
+            decoder = Decoder(graphs[head], bundle.manifest.body, threads=1, outputs=("hidden_states",))
+            states[head] = decoder.run(np.array([[3, 4, 5]]), greedy=True)[0]
+        np.testing.assert_array_equal(states[BODY_ALONE], states["two-stage"])
     with decoding_graphs(bundle, ("two-stage",)) as graphs:  # nothing is written for it
-        assert (BODY_ALONE in graphs) == (switch == "0")
+        assert set(graphs) == {"two-stage"}
 
 
 def test_graphs_for_a_gpu_are_of_one_form(whole_bundle):
@@ -88,11 +91,11 @@ def test_graphs_for_a_gpu_are_of_one_form(whole_bundle):
     with decoding_graphs(bundle, heads, DEVICES["cuda"]) as graphs:
         assert {form_of(path) for path in graphs.values()} == {layout.CUDA_SUFFIX}
         assert set(graphs) == {*heads, BODY_ALONE}
-        for head in heads:
-            decoder = Decoder(graphs[head], body, threads=1, outputs=("token_ids",))
+        for head in graphs:
+            fetched = "hidden_states" if head == BODY_ALONE else "token_ids"
+            decoder = Decoder(graphs[head], body, threads=1, outputs=(fetched,))
             assert decoder._cache.dtype == np.float16
             assert take_turn(decoder, Test("tg", 3), [3, 4, 5]).tokens == 3
-        assert take_turn(BodyDecoder(graphs[BODY_ALONE], body, threads=1), Test("tg", 3), [3, 4, 5]).tokens == 3
 
 
 def test_a_gpu_that_is_not_there_is_an_error(whole_bundle):
@@ -103,14 +106,13 @@ def test_a_gpu_that_is_not_there_is_an_error(whole_bundle):
 def test_turns(whole_bundle):
     bundle = whole_bundle()
     body = bundle.manifest.body
-    decoder = Decoder(bundle.path / layout.DECODE_GRAPH, body, threads=1, outputs=("token_ids",))
-    alone = BodyDecoder(bundle.path / layout.BODY_GRAPH, body, threads=1)
-    for part in (decoder, alone):
-        turn = take_turn(part, Test("tg", 40, 2), [3, 4, 5])
+    for fetched in ("token_ids", "hidden_states"):
+        decoder = Decoder(bundle.path / layout.DECODE_GRAPH, body, threads=1, outputs=(fetched,))
+        turn = take_turn(decoder, Test("tg", 40, 2), [3, 4, 5])
         assert turn.tokens == 80
         assert turn.seconds.shape == (40,)
         assert decoder.position <= 8 + 40 + SETTLING
-        reading = take_turn(part, Test("pp", 10), [3, 4, 5])
+        reading = take_turn(decoder, Test("pp", 10), [3, 4, 5])
         assert (reading.tokens, len(reading.seconds)) == (10, 1)
         assert reading.tokens_per_second == pytest.approx(10 / reading.seconds[0])
 
