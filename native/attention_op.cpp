@@ -18,7 +18,7 @@ struct AttentionKernel : OrtKernel {
   int64_t heads, kv_heads, window, rotary, interleaved;
   float scale, softcap, epsilon;
 
-  AttentionKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} {
+  AttentionKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel(api, info) {
     heads = Integer(info, "num_heads");
     kv_heads = Integer(info, "kv_num_heads");
     window = Integer(info, "local_window_size");
@@ -33,7 +33,7 @@ struct AttentionKernel : OrtKernel {
   void Compute(OrtKernelContext* context) const;
 };
 
-const float* Numbers(const Tensor& tensor, const std::vector<int64_t>& shape, const char* what) {
+const float* Numbers(const Tensor& tensor, const Shape& shape, const char* what) {
   return static_cast<const float*>(Checked(tensor, {kFloat}, shape, what));
 }
 
@@ -76,8 +76,8 @@ void AttentionKernel::Compute(OrtKernelContext* context) const {
   }
 
   const Tensor lengths = Get(context, kLengths), whole = Get(context, kTotal);
-  Expect(lengths.type == kInt32 && (lengths.shape == std::vector<int64_t>{a.batch} ||
-                                    lengths.shape == std::vector<int64_t>{a.batch, 1}), "seqlens_k is not [B] int32");
+  const bool one_each = lengths.shape == Shape{a.batch} || lengths.shape == Shape{a.batch, 1};
+  Expect(lengths.type == kInt32 && one_each, "seqlens_k is not [B] int32");
   int64_t count = 1;
   for (int64_t size : whole.shape) count *= size;
   Expect(whole.type == kInt32 && count == 1, "total_sequence_length is not one int32");

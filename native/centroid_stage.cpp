@@ -1,7 +1,6 @@
 #include "centroid_stage.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "select.h"
 
@@ -9,7 +8,7 @@ namespace flashhead {
 namespace {
 
 constexpr int64_t kCentroidsAtOnce = 32, kScoresAtOnce = 1024;
-// Centroids of the best estimates whose errors are looked at.
+// Centroids, evenly spread, whose estimates are checked.
 constexpr int64_t kChecked = 64;
 // Centroids lie one after another: the one to fetch while one is scored.
 constexpr int64_t kAhead = 8;
@@ -23,8 +22,11 @@ CentroidStage::CentroidStage(const HeadCall& call, const States& states, Scratch
       states_(head_.projection ? &scratch.narrow : &states),
       estimated_(head_.greedy && head_.centroid_high && head_.probes < head_.clusters),
       width_(head_.projection ? head_.rank : head_.width),
-      blocks_(Ceiling(width_, kBlock)) {
+      blocks_(Ceiling(width_, kBlock)),
+      step_(Ceiling(head_.clusters, kChecked)),
+      checked_(Ceiling(head_.clusters, step_)) {
   scratch.selection.resize(call.batch * head_.clusters);
+  scratch.errors.resize(call.batch * checked_);
   if (!head_.projection) return;
   scratch.projected.assign(call.batch * head_.rank, 0.0f);
   for (int64_t b = 0; b < call.batch; ++b) {
@@ -51,8 +53,20 @@ void CentroidStage::Score() {
 }
 
 void CentroidStage::Select(int64_t state, int32_t* opened) {
-  SelectBest(Selection(state), head_.clusters, head_.probes, opened);
+  SelectProbes(state, opened);
   for (int64_t i = 0; i < head_.always; ++i) opened[head_.probes + i] = static_cast<int32_t>(head_.clusters + i);
+}
+
+void CentroidStage::SelectProbes(int64_t state, int32_t* opened) {
+  const float* scores = Selection(state);
+  const auto few = estimated_ ? static_cast<int64_t>(scratch_.possible[state].size()) : 0;
+  if (few < head_.probes) return SelectBest(scores, head_.clusters, head_.probes, opened);
+  const auto& possible = scratch_.possible[state];
+  thread_local std::vector<float> theirs;
+  theirs.resize(few);
+  for (int64_t i = 0; i < few; ++i) theirs[i] = scores[possible[i]];
+  SelectBest(theirs.data(), few, head_.probes, opened);
+  for (int64_t i = 0; i < head_.probes; ++i) opened[i] = possible[opened[i]];
 }
 
 // Products of a run of centroids with the bias, and what selection compares; or estimates of both.
@@ -71,11 +85,23 @@ void CentroidStage::ScoreSome(int64_t begin, int64_t count) {
     call_.kernels.rows_low_bit(head_.centroid_high + begin * blocks_ * BlockBytes(kind),
                                head_.centroid_scales + begin * blocks_, kind, count, blocks_, states_->pointers(),
                                call_.batch, out.data(), kAhead);
+    CheckSome(begin, count);
   } else {
     ScoreCodes(begin, count, states_->pointers(), call_.batch, out.data());
   }
   for (int64_t b = 0; b < call_.batch; ++b) {
     for (int64_t k = 0; k < count; ++k) Set(b, begin + k, out[b][k]);
+  }
+}
+
+// How far estimates are off that are products still.
+void CentroidStage::CheckSome(int64_t begin, int64_t count) {
+  const int64_t first = Ceiling(begin, step_), end = Ceiling(begin + count, step_);
+  for (int64_t i = first; i < end; ++i) Prefetch(i * step_);
+  for (int64_t i = first; i < end; ++i) {
+    for (int64_t b = 0; b < call_.batch; ++b) {
+      scratch_.errors[b * checked_ + i] = Product(b, i * step_) - Selection(b)[i * step_];
+    }
   }
 }
 
@@ -107,39 +133,40 @@ void CentroidStage::Set(int64_t state, int64_t centroid, float product) {
   Selection(state)[centroid] = product + head_.selection_offset[centroid];
 }
 
-// Exact products of the centroids that may be among the best, after estimates of all.
+// Exact products of the centroids that may or may not be among the best, after estimates of all.
 void CentroidStage::Refine() {
-  scratch_.likely.resize(call_.batch);
-  call_.Parallel(call_.batch, [&](int64_t state) { SelectLikely(state); });
-  scratch_.pieces.Cut(scratch_.likely, kCentroidsAtOnce);
+  scratch_.possible.resize(call_.batch);
+  scratch_.uncertain.resize(call_.batch);
+  call_.Parallel(call_.batch, [&](int64_t state) { SelectUncertain(state); });
+  scratch_.pieces.Cut(scratch_.uncertain, kCentroidsAtOnce);
   call_.Parallel(scratch_.pieces.count(), [&](int64_t task) {
     const auto [state, begin, end] = scratch_.pieces[task];
-    const auto& likely = scratch_.likely[state];
-    for (int64_t i = begin; i < end; ++i) Prefetch(likely[i]);
-    for (int64_t i = begin; i < end; ++i) Set(state, likely[i], Product(state, likely[i]));
+    const auto& uncertain = scratch_.uncertain[state];
+    for (int64_t i = begin; i < std::min(begin + kAhead, end); ++i) Prefetch(uncertain[i]);
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + kAhead < end) Prefetch(uncertain[i + kAhead]);
+      Set(state, uncertain[i], Product(state, uncertain[i]));
+    }
   });
 }
 
-void CentroidStage::SelectLikely(int64_t state) {
-  auto& likely = scratch_.likely[state];
+void CentroidStage::SelectUncertain(int64_t state) {
   const float* estimates = Selection(state);
-  const int64_t best = std::min(head_.clusters, std::max(head_.probes, kChecked));
-  likely.resize(best);
-  SelectBest(estimates, head_.clusters, best, likely.data());
-  thread_local std::vector<float> scores;
-  scores.clear();
-  for (const int32_t k : likely) scores.push_back(estimates[k]);
-  const auto last = scores.begin() + (head_.probes - 1);
-  std::nth_element(scores.begin(), last, scores.end(), std::greater<float>());
-  const int64_t step = best / std::min(best, kChecked);
-  for (int64_t i = 0; i < best; i += step) Prefetch(likely[i]);
   Errors errors;
-  for (int64_t i = 0; i < best; i += step) {
-    const int32_t k = likely[i];
-    errors.Add(Product(state, k) + head_.centroid_bias[k] + head_.selection_offset[k] - estimates[k]);
+  for (int64_t i = 0; i < checked_; ++i) errors.Add(scratch_.errors[state * checked_ + i]);
+  const float last = NthBest(estimates, head_.clusters, head_.probes), reach = errors.Reach(kCentroidDeviations);
+  auto &possible = scratch_.possible[state], &uncertain = scratch_.uncertain[state];
+  thread_local std::vector<int32_t> places;
+  places.resize(head_.clusters);
+  const int64_t count = call_.kernels.at_least(estimates, head_.clusters, last - reach, places.data());
+  possible.assign(places.begin(), places.begin() + count);
+  uncertain.resize(possible.size());
+  size_t found = 0;
+  for (const int32_t k : possible) {  // no branch that a processor has to guess
+    uncertain[found] = k;
+    found += !(estimates[k] > last + reach);
   }
-  likely.resize(head_.clusters);
-  likely.resize(call_.kernels.at_least(estimates, head_.clusters, *last - errors.Reach(), likely.data()));
+  uncertain.resize(found);
 }
 
 }  // namespace flashhead

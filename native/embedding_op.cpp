@@ -35,7 +35,7 @@ struct EmbeddingKernel : OrtKernel {
   float scale;
   KeptSource source;
 
-  EmbeddingKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} { scale = Float(info, "scale"); }
+  EmbeddingKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel(api, info) { scale = Float(info, "scale"); }
 
   void Compute(OrtKernelContext* context) const {
     const Tensor tokens = Get(context, kTokens), slots = Get(context, kSlots), table = Get(context, kTable);
@@ -59,9 +59,7 @@ struct EmbeddingKernel : OrtKernel {
       Expect(row >= 0 && row < stored, "slot_of_token is out of range");
       numbers[static_cast<size_t>(i)] = row;
     }
-    std::vector<int64_t> shape = tokens.shape;
-    shape.push_back(rows.width);
-    auto* out = static_cast<float*>(Allocate(context, 0, shape));
+    auto* out = static_cast<float*>(Allocate(context, 0, tokens.shape.With(rows.width)));
     SessionPool pool(*this, context);
     Share(pool, count, count < kFewTokens, [&](int64_t i) {
       const int64_t row = numbers[static_cast<size_t>(i)];

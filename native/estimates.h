@@ -11,8 +11,10 @@ namespace flashhead {
 
 // A row is left out whose exact product would have to lie so many standard deviations above its estimate to be the best.
 // The deviation is that of the best estimates, which are checked anyway and err more than others, being the best.
-// As well a centroid, to be one of those that are opened.
 constexpr float kDeviations = 5;
+// A centroid is left out, or opened unseen, that would have to lie so many deviations on the other side of the last one
+// that is opened. Fewer, for the clusters about there hold the token once in hundreds of steps.
+constexpr float kCentroidDeviations = 4;
 
 inline int64_t Ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -24,7 +26,7 @@ struct Errors {
     squares += error * error;
     ++count;
   }
-  float Reach() const { return kDeviations * sqrtf(squares / static_cast<float>(count)); }
+  float Reach(float deviations) const { return deviations * sqrtf(squares / static_cast<float>(count)); }
 };
 
 // The states' lists of numbers, cut into tasks.

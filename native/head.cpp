@@ -115,6 +115,7 @@ class Run {
         out[i] = call_.out.candidate_logits + openings[i].state * head_.candidates() + openings[i].position * size;
       }
       const int64_t next_row = g + 1 < end ? groups[g + 1].first * size : row;
+      StoredRows::PrefetchBytes(head_.token_order + next_row, size * 4);
       if (estimated_) {
         EstimateRows(row, size, states.data(), count, out.data(), next_row - row);
       } else {

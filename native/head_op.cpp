@@ -17,7 +17,7 @@ struct HeadKernel : OrtKernel {
   int64_t probes, rescored;
   float scale, softcap;
 
-  HeadKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} {
+  HeadKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel(api, info) {
     probes = Integer(info, "num_probes");
     rescored = Integer(info, "num_rescored");
     scale = Float(info, "logit_scale");
@@ -35,7 +35,7 @@ Codes KindOf(const Tensor& codes, size_t rank, int64_t blocks, const char* what)
   return bytes == 16 ? Codes::kInt4 : Codes::kInt8;
 }
 
-const uint16_t* Halves(const Tensor& tensor, const std::vector<int64_t>& shape, const char* what) {
+const uint16_t* Halves(const Tensor& tensor, const Shape& shape, const char* what) {
   return static_cast<const uint16_t*>(Checked(tensor, {kHalf}, shape, what));
 }
 

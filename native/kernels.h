@@ -18,6 +18,9 @@ struct RoundedStates;
 enum class Activation { kSilu, kGeluTanh };
 
 constexpr int64_t kBlock = 32;
+// x + kRounding has x, rounded half to even, in its last bits, for |x| < 2^22; and those bits of kRounding itself.
+constexpr float kRounding = 12582912.0f;
+constexpr int32_t kRoundingBits = 0x4b400000;
 // The upper half of a float32.
 struct BFloat16 {
   uint16_t bits;
@@ -69,6 +72,8 @@ struct Kernels {
                       float* out);
   // out[g] = the greatest of the scores at g, g + groups, g + 2 * groups ...; minus infinity of none, NaN passed over.
   void (*greatest)(const float* scores, int64_t count, int64_t groups, float* out);
+  // The n-th greatest of the scores, 1 <= n <= count; where so many are NaN that there is none, minus infinity.
+  float (*nth_greatest)(const float* scores, int64_t count, int64_t n);
   // Places of the scores that are at least `limit`, in ascending order; returns how many. Room for all in `places`.
   int64_t (*at_least)(const float* scores, int64_t count, float limit, int32_t* places);
   // values = cap * tanh(values * scale / cap), or values * scale where cap is 0.

@@ -83,6 +83,7 @@ struct Simd : Nibbles {
 
 #include "products_avx2.h"
 #include "products_impl.h"
+#include "select_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace avx2

@@ -80,6 +80,7 @@ struct Simd : Nibbles {
 
 #include "products_avx512.h"
 #include "products_impl.h"
+#include "select_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace avx512

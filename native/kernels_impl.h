@@ -179,28 +179,6 @@ void Columns(const float* columns, int64_t stride, int64_t width, int64_t row_co
   }
 }
 
-void Greatest(const float* scores, int64_t count, int64_t groups, float* __restrict out) {
-  for (int64_t g = 0; g < groups; ++g) out[g] = -__builtin_inff();
-  for (int64_t begin = 0; begin < count; begin += groups) {
-    const int64_t part = count - begin < groups ? count - begin : groups;
-    const float* __restrict from = scores + begin;
-    for (int64_t g = 0; g < part; ++g) out[g] = from[g] > out[g] ? from[g] : out[g];
-  }
-}
-
-int64_t AtLeast(const float* scores, int64_t count, float limit, int32_t* places) {
-  int64_t found = 0, i = 0;
-  for (; i + Simd::kFloats <= count; i += Simd::kFloats) {
-    for (uint32_t bits = Simd::AtLeast(Simd::LoadFloats(scores + i), limit); bits; bits &= bits - 1) {
-      places[found++] = static_cast<int32_t>(i) + __builtin_ctz(bits);
-    }
-  }
-  for (; i < count; ++i) {
-    if (scores[i] >= limit) places[found++] = static_cast<int32_t>(i);
-  }
-  return found;
-}
-
 // exp(x) for -87 <= x <= 0: a power of two, and a Taylor polynomial on |r| <= ln(2) / 2.
 inline float Exp(float x) {
   const int power = static_cast<int>(x * 1.44269504f - 0.5f);
@@ -321,5 +299,5 @@ void Gate(const float* gates, const float* ups, int64_t count, Activation activa
 }
 
 const Kernels kTable = {Simd::kName, ExactRows<float>, ExactRows<uint16_t>, ExactRows<BFloat16>, NibbleRows, LowBitRows,
-                        Columns, Greatest, AtLeast, Activate, Exponentials, WeightedRows,
+                        Columns, Greatest, NthGreatest, AtLeast, Activate, Exponentials, WeightedRows,
                         RoundStates, ProductRows, Rows::kRows, Gate};

@@ -109,6 +109,7 @@ struct Simd {
 
 #include "products_neon.h"
 #include "products_impl.h"
+#include "select_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace neon

@@ -115,6 +115,7 @@ struct Simd {
 
 #include "products_scalar.h"
 #include "products_impl.h"
+#include "select_impl.h"
 #include "kernels_impl.h"
 
 }  // namespace scalar

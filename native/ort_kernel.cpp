@@ -1,9 +1,11 @@
 #include "ort_kernel.h"
 
+#include <memory>
+
 namespace flashhead {
 
 const void* Checked(const Tensor& tensor, std::initializer_list<ONNXTensorElementDataType> types,
-                    const std::vector<int64_t>& shape, const char* what) {
+                    const Shape& shape, const char* what) {
   bool known = false;
   for (auto type : types) known = known || tensor.type == type;
   Expect(known && tensor.shape == shape, what);
@@ -21,10 +23,22 @@ StoredRows TableOf(const Tensor& rows, const Tensor& low, const Tensor& scales, 
   if (nibbles) {
     Expect(rows.shape.back() == kBlock / 2, "nibbles are not in blocks of 16 bytes");
     table.low = static_cast<const uint8_t*>(Checked(low, {kUint8}, rows.shape, "low_nibbles do not fit"));
-    const std::vector<int64_t> blocks(rows.shape.begin(), rows.shape.end() - 1);
-    table.scales = static_cast<const uint16_t*>(Checked(scales, {kHalf}, blocks, "row_scales do not fit"));
+    table.scales =
+        static_cast<const uint16_t*>(Checked(scales, {kHalf}, rows.shape.WithoutLast(), "row_scales do not fit"));
   }
   return table;
+}
+
+OrtKernel::OrtKernel(const OrtApi* ort, const OrtKernelInfo* info) : api(ort) {
+  size_t inputs = 0;
+  Check(api->KernelInfo_GetInputCount(info, &inputs));
+  constants_.resize(inputs);
+  for (size_t i = 0; i < inputs; ++i) {
+    int constant = 0;
+    const OrtValue* value = nullptr;
+    Check(api->KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
+    if (constant && value) constants_[i] = Read(value);
+  }
 }
 
 void OrtKernel::Check(OrtStatus* status) const {
@@ -47,24 +61,28 @@ float OrtKernel::Float(const OrtKernelInfo* info, const char* name) const {
 }
 
 Tensor OrtKernel::Get(OrtKernelContext* context, size_t index) const {
+  if (index < constants_.size() && constants_[index].data) return constants_[index];
   const OrtValue* value = nullptr;
   Check(api->KernelContext_GetInput(context, index, &value));
+  return value ? Read(value) : Tensor{};
+}
+
+Tensor OrtKernel::Read(const OrtValue* value) const {
   Tensor tensor;
-  if (!value) return tensor;
   OrtTensorTypeAndShapeInfo* info = nullptr;
   Check(api->GetTensorTypeAndShape(value, &info));
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(api->ReleaseTensorTypeAndShapeInfo)> owner(
+      info, api->ReleaseTensorTypeAndShapeInfo);
   size_t rank = 0;
-  OrtStatus* status = api->GetTensorElementType(info, &tensor.type);
-  if (!status) status = api->GetDimensionsCount(info, &rank);
-  tensor.shape.resize(rank);
-  if (!status) status = api->GetDimensions(info, tensor.shape.data(), rank);
-  api->ReleaseTensorTypeAndShapeInfo(info);
-  Check(status);
+  Check(api->GetTensorElementType(info, &tensor.type));
+  Check(api->GetDimensionsCount(info, &rank));
+  tensor.shape.Resize(rank);
+  Check(api->GetDimensions(info, tensor.shape.data(), rank));
   Check(api->GetTensorMutableData(const_cast<OrtValue*>(value), &tensor.data));
   return tensor;
 }
 
-void* OrtKernel::Allocate(OrtKernelContext* context, size_t index, const std::vector<int64_t>& shape) const {
+void* OrtKernel::Allocate(OrtKernelContext* context, size_t index, const Shape& shape) const {
   OrtValue* value = nullptr;
   Check(api->KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
   void* data = nullptr;

@@ -1,6 +1,7 @@
 // What the operators for ONNX Runtime share: tensors of a call, checks, and the session's threads.
 #pragma once
 
+#include <algorithm>
 #include <exception>
 #include <initializer_list>
 #include <string>
@@ -25,10 +26,51 @@ struct Failure {
   std::string message;
 };
 
+// Sizes of a tensor, in place: a step looks at a thousand of them.
+class Shape {
+ public:
+  static constexpr size_t kMaxRank = 8;
+
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) : rank_(sizes.size()) { std::copy(sizes.begin(), sizes.end(), sizes_); }
+
+  void Resize(size_t rank) {
+    if (rank > kMaxRank) throw Failure{"a tensor has more than 8 axes"};
+    rank_ = rank;
+  }
+  // One more axis, or one less, at the end.
+  Shape With(int64_t size) const {
+    Shape more = *this;
+    more.Resize(rank_ + 1);
+    more.back() = size;
+    return more;
+  }
+  Shape WithoutLast() const {
+    Shape less = *this;
+    --less.rank_;
+    return less;
+  }
+
+  size_t size() const { return rank_; }
+  bool empty() const { return rank_ == 0; }
+  int64_t* data() { return sizes_; }
+  const int64_t* data() const { return sizes_; }
+  const int64_t* begin() const { return sizes_; }
+  const int64_t* end() const { return sizes_ + rank_; }
+  int64_t operator[](size_t axis) const { return sizes_[axis]; }
+  int64_t& back() { return sizes_[rank_ - 1]; }
+  int64_t back() const { return sizes_[rank_ - 1]; }
+  bool operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+
+ private:
+  int64_t sizes_[kMaxRank] = {};
+  size_t rank_ = 0;
+};
+
 struct Tensor {
   void* data = nullptr;
   ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-  std::vector<int64_t> shape;
+  Shape shape;
 };
 
 inline void Expect(bool condition, const char* what) {
@@ -37,7 +79,7 @@ inline void Expect(bool condition, const char* what) {
 
 // Null data where an optional input is absent; everything else must fit, or memory would be read out of bounds.
 const void* Checked(const Tensor& tensor, std::initializer_list<ONNXTensorElementDataType> types,
-                    const std::vector<int64_t>& shape, const char* what);
+                    const Shape& shape, const char* what);
 
 // The rows of a table whose first `places` axes count them: floats [..., H], or the nibbles of int8 rows,
 // [..., H / 32, 16] each, with scales [..., H / 32] in half precision.
@@ -45,13 +87,22 @@ StoredRows TableOf(const Tensor& rows, const Tensor& low, const Tensor& scales, 
 
 // The base of a kernel: one for each node of a session.
 struct OrtKernel {
+  OrtKernel(const OrtApi* ort, const OrtKernelInfo* info);
+
   const OrtApi* api;
 
   void Check(OrtStatus* status) const;
   int64_t Integer(const OrtKernelInfo* info, const char* name) const;
   float Float(const OrtKernelInfo* info, const char* name) const;
+  // Without data where an optional input is absent.
   Tensor Get(OrtKernelContext* context, size_t index) const;
-  void* Allocate(OrtKernelContext* context, size_t index, const std::vector<int64_t>& shape) const;
+  void* Allocate(OrtKernelContext* context, size_t index, const Shape& shape) const;
+
+ private:
+  Tensor Read(const OrtValue* value) const;
+
+  // Initializers, by input: they stay what they are, and asking for a tensor's shape allocates memory each time.
+  std::vector<Tensor> constants_;
 };
 
 // The session's own threads, for the time of a call.

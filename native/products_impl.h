@@ -9,9 +9,6 @@
 //   Widen(quads, floats[2])            two half-precision numbers of each row as floats
 //   Same(int), Same(float), Minus(ints, int), Multiply, MultiplyAdd(ints, scales, sums), Load, Store
 
-// Rounds half to even, for |x| < 2^22: the sum's last bit is worth 1.
-constexpr float kRounding = 12582912.0f;
-
 template <int kBits>
 void RoundBlock(const float* __restrict values, int8_t* __restrict codes, float* scale, int32_t* sum) {
   uint32_t bits[kBlock], greatest = 0;
@@ -36,7 +33,7 @@ void RoundBlock(const float* __restrict values, int8_t* __restrict codes, float*
     const float moved = values[i] * inverse + kRounding;
     int32_t number;
     memcpy(&number, &moved, sizeof number);
-    number -= 0x4b400000;
+    number -= kRoundingBits;
     total += number;
     rounded[i] = static_cast<int8_t>(number);
   }

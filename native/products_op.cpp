@@ -30,7 +30,7 @@ struct WeightKernel : OrtKernel {
   int64_t width, rows, bits;
   float epsilon, branch_epsilon;
 
-  WeightKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel{api} {
+  WeightKernel(const OrtApi* api, const OrtKernelInfo* info) : OrtKernel(api, info) {
     width = Integer(info, "K");
     rows = Integer(info, "N");
     bits = Integer(info, "bits");
@@ -64,7 +64,7 @@ struct WeightKernel : OrtKernel {
   void ForStates(OrtKernelContext* context, Pool& pool, size_t residual, const Run& run) const {
     const Tensor states = Get(context, kStates);
     Expect(states.type == kFloat && !states.shape.empty() && states.shape.back() == width, "A is not [..., K] float");
-    std::vector<int64_t> shape = states.shape;
+    Shape shape = states.shape;
     shape.back() = rows;
     auto* out = static_cast<float*>(Allocate(context, kProducts, shape));
     int64_t tokens = 1;
@@ -76,7 +76,7 @@ struct WeightKernel : OrtKernel {
       Residual parts;
       parts.epsilon = epsilon;
       parts.branch_epsilon = branch_epsilon;
-      const auto numbers = [&](ResidualInput place, const std::vector<int64_t>& sizes, const char* what) {
+      const auto numbers = [&](ResidualInput place, const Shape& sizes, const char* what) {
         return static_cast<const float*>(Checked(Get(context, residual + place), {kFloat}, sizes, what));
       };
       parts.stream = numbers(kStream, states.shape, "residual is not of A's shape");

@@ -11,11 +11,23 @@ namespace flashhead {
 
 class Rescoring {
  public:
+  // Candidates of every state, ascending, and their products; logits in the end.
+  struct Checked {
+    std::vector<std::vector<int32_t>> places;
+    std::vector<std::vector<float>> exact;
+
+    void Resize(int64_t batch) {
+      places.resize(batch);
+      exact.resize(batch);
+    }
+    void Put(int64_t state, float* logits) const {
+      for (size_t i = 0; i < places[state].size(); ++i) logits[places[state][i]] = exact[state][i];
+    }
+  };
   // Memory that a thread keeps between calls.
   struct Scratch {
-    std::vector<std::vector<int32_t>> places;  // [B]: candidates to score, ascending
-    std::vector<std::vector<float>> exact;     // [B]: their products
-    Pieces pieces;                             // of places
+    Checked best, others;  // estimates
+    Pieces pieces;
   };
 
   // `opened` [B, opened] are the clusters whose candidates have estimates for logits, without scale and soft-cap.
@@ -27,9 +39,9 @@ class Rescoring {
  private:
   float* Logits(int64_t state) const { return call_.out.candidate_logits + state * head_.candidates(); }
   int64_t RowOf(int64_t state, int64_t place) const;
-  void Score();
-  void ScoreSome(int64_t state, int64_t begin, int64_t end);
-  void AddPossible(int64_t state);
+  void Score(Checked& checked);
+  void ScoreSome(int64_t state, const int32_t* places, int64_t count, float* products);
+  void SelectOthers(int64_t state);
   void Finish(int64_t state);
 
   const HeadCall& call_;

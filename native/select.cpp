@@ -1,7 +1,6 @@
 #include "select.h"
 
 #include <algorithm>
-#include <functional>
 #include <vector>
 
 #include "dispatch.h"
@@ -9,56 +8,68 @@
 namespace flashhead {
 namespace {
 
-struct Order {
-  const float* scores;
-  // Whether place a comes before place b.
-  bool operator()(int32_t a, int32_t b) const {
-    const float x = scores[a], y = scores[b];
-    if (x > y) return true;
-    if (x < y) return false;
-    if (x == y) return a < b;
-    const bool x_is_number = x == x, y_is_number = y == y;
-    return x_is_number == y_is_number ? a < b : x_is_number;
+// Places of all numbers, and of as many NaN as are wanted besides.
+void SelectNumbers(const float* scores, int64_t size, int64_t count, int32_t* places) {
+  const int64_t numbers = std::count_if(scores, scores + size, [](float score) { return score == score; });
+  int64_t rest = count - numbers;
+  for (int64_t i = 0; i < size; ++i) {
+    const bool taken = scores[i] == scores[i] || rest-- > 0;
+    if (taken) *places++ = static_cast<int32_t>(i);
+  }
+}
+
+// Places, ascending, of a few scores among which the `count` greatest are; of fewer where NaN are among those.
+struct Few {
+  std::vector<int32_t> places;
+  std::vector<float> scores;
+  int64_t found = 0;
+
+  void Take(const float* all, int64_t size, int64_t count) {
+    const Kernels& kernels = *CurrentKernels();
+    // Of at least `count` groups, the greatest `count` maxima are scores themselves: the least of them is a limit that
+    // `count` scores reach, and hardly more do.
+    const int64_t groups = std::min(size, std::max<int64_t>(64, 2 * count));
+    if (static_cast<int64_t>(scores.size()) < size) {  // less would be filled again when it grows
+      scores.resize(size);
+      places.resize(size);
+    }
+    kernels.greatest(all, size, groups, scores.data());
+    found = kernels.at_least(all, size, kernels.nth_greatest(scores.data(), groups, count), places.data());
+    for (int64_t i = 0; i < found; ++i) scores[i] = all[places[i]];
   }
 };
 
+Few& FewOf(const float* scores, int64_t size, int64_t count) {
+  thread_local Few few;
+  few.Take(scores, size, count);
+  return few;
+}
+
 }  // namespace
 
+float NthBest(const float* scores, int64_t size, int64_t count) {
+  const Few& few = FewOf(scores, size, count);
+  return CurrentKernels()->nth_greatest(few.scores.data(), few.found, count);
+}
+
 void SelectBest(const float* scores, int64_t size, int64_t count, int32_t* places) {
-  thread_local std::vector<int32_t> some;
-  thread_local std::vector<float> maxima;
-  some.resize(size);
-  int64_t found = 0;
-  // Of at least `count` groups, the greatest `count` maxima are scores themselves: the least of them is a limit that
-  // `count` scores reach, and hardly more do.
-  const int64_t groups = std::min(size, std::max<int64_t>(64, 2 * count));
-  if (count < size) {
-    const Kernels& kernels = *CurrentKernels();
-    maxima.resize(groups);
-    kernels.greatest(scores, size, groups, maxima.data());
-    const auto limit = maxima.begin() + (count - 1);
-    std::nth_element(maxima.begin(), limit, maxima.end(), std::greater<float>());
-    found = kernels.at_least(scores, size, *limit, some.data());
+  if (count == size) {
+    for (int64_t i = 0; i < size; ++i) places[i] = static_cast<int32_t>(i);
+    return;
   }
-  if (found < count) {  // all are wanted, or NaN is among them
-    for (int64_t i = 0; i < size; ++i) some[i] = static_cast<int32_t>(i);
-    found = size;
+  Few& few = FewOf(scores, size, count);
+  if (few.found < count) return SelectNumbers(scores, size, count, places);
+  const float worst = CurrentKernels()->nth_greatest(few.scores.data(), few.found, count);
+  int64_t equal = count;  // of those as bad as the worst, the first are taken
+  for (int64_t i = 0; i < few.found; ++i) equal -= few.scores[i] > worst;
+  int64_t kept = 0;
+  for (int64_t i = 0; i < few.found; ++i) {  // no branch that a processor has to guess
+    const bool same = few.scores[i] == worst;
+    few.places[kept] = few.places[i];
+    kept += (few.scores[i] > worst) | (same & (equal > 0));
+    equal -= same;
   }
-  if (found > count) {
-    const Order before{scores};
-    thread_local std::vector<int32_t> sorted;
-    sorted.assign(some.begin(), some.begin() + found);
-    const auto last = sorted.begin() + (count - 1);
-    std::nth_element(sorted.begin(), last, sorted.begin() + found, before);
-    const int32_t worst = *last;
-    int64_t kept = 0;
-    for (int64_t i = 0; i < found; ++i) {
-      const int32_t place = some[i];
-      some[kept] = place;
-      kept += !before(worst, place);
-    }
-  }
-  std::copy_n(some.begin(), count, places);
+  std::copy_n(few.places.begin(), count, places);
 }
 
 }  // namespace flashhead

@@ -76,35 +76,39 @@ void States::High::Round(const float* values, int64_t width, int64_t padded, int
 
 void States::Round(const float* values, int64_t width, int64_t padded, State* state, int16_t* planes,
                    int32_t* middles) {
-  float greatest = 0;
-  bool finite = true;
-  for (int64_t i = 0; i < width; ++i) {
-    greatest = std::max(greatest, fabsf(values[i]));
-    finite = finite && isfinite(values[i]);
-  }
   for (int j = 0; j < 4; ++j) state->planes4[j] = planes + j * (padded / 4);
   for (int j = 0; j < 2; ++j) state->planes8[j] = planes + padded + j * (padded / 2);
   state->middle4 = middles;
   state->middle8 = middles + padded / 8;
-  state->scale = finite ? greatest / kGreatest : NAN;
-  if (finite && state->scale >= 1e-38f) {  // below, the inverse overflows and every product is as good as zero
+  uint32_t greatest_bits = 0;
+  for (int64_t i = 0; i < width; ++i) {
+    uint32_t bits;
+    memcpy(&bits, values + i, sizeof bits);
+    greatest_bits = std::max(greatest_bits, bits & 0x7fffffffu);
+  }
+  float greatest;
+  memcpy(&greatest, &greatest_bits, sizeof greatest);
+  state->scale = greatest_bits < 0x7f800000u ? greatest / kGreatest : NAN;
+  rounded_.assign(static_cast<size_t>(padded), 0);
+  if (state->scale >= 1e-38f) {  // below, the inverse overflows and every product is as good as zero
     const float inverse = kGreatest / greatest;
     for (int64_t i = 0; i < width; ++i) {
-      const auto code = static_cast<int16_t>(std::clamp(lrintf(values[i] * inverse), -32767L, 32767L));
-      planes[(i & 3) * (padded / 4) + i / 4] = code;
-      planes[padded + (i & 1) * (padded / 2) + i / 2] = code;
+      const float moved = values[i] * inverse + kRounding;
+      memcpy(&rounded_[i], &moved, sizeof moved);
+      rounded_[i] -= kRoundingBits;
     }
   }
-  for (int64_t lane = 0; lane < padded / 8; ++lane) {
-    int32_t sum = 0;
-    for (int j = 0; j < 4; ++j) sum += state->planes4[j][2 * lane] + state->planes4[j][2 * lane + 1];
-    middles[lane] = -8 * sum;
+  for (int64_t i = 0; i < padded; ++i) {
+    const auto code = static_cast<int16_t>(rounded_[i]);
+    planes[(i & 3) * (padded / 4) + i / 4] = code;
+    planes[padded + (i & 1) * (padded / 2) + i / 2] = code;
   }
+  int32_t* const middles8 = middles + padded / 8;
   for (int64_t lane = 0; lane < padded / 4; ++lane) {
-    int32_t sum = 0;
-    for (int j = 0; j < 2; ++j) sum += state->planes8[j][2 * lane] + state->planes8[j][2 * lane + 1];
-    middles[padded / 8 + lane] = -128 * sum;
+    const int32_t* four = rounded_.data() + 4 * lane;
+    middles8[lane] = -128 * (four[0] + four[1] + four[2] + four[3]);
   }
+  for (int64_t lane = 0; lane < padded / 8; ++lane) middles[lane] = (middles8[2 * lane] + middles8[2 * lane + 1]) / 16;
 }
 
 }  // namespace flashhead

@@ -36,6 +36,7 @@ class States {
   std::vector<const State*> pointers_;
   std::vector<int16_t> planes_;
   std::vector<int32_t> middles_;
+  std::vector<int32_t> rounded_;  // one state
   High high_;
 };
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Domain of the operators of the native library.
 NATIVE_DOMAIN = "flashhead_edge"
 #: Estimates that a greedy step always checks; their errors say how far those of the others may reach.
-NUM_RESCORED = 64
+NUM_RESCORED = 24
 
 
 def native_head_graph(tables: HeadTables, *, num_rescored: int = NUM_RESCORED) -> onnx.ModelProto:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flashhead_edge.export.native_graph import NUM_RESCORED
 from flashhead_edge.prediction.shapes import DENSE, Blocks, BodyShape, HeadShape, ModelShape
 from flashhead_edge.profiling.record import BODY, CENTROIDS, DENSE_HEAD, GATHER_DOT, TOP_K
 
-#: Candidates that are read as stored after estimates: see ``flashhead_edge.export.native_graph``.
-_RESCORED = 64
 #: Bytes of a score, of a bias and of a token id in memory.
 _FLOAT, _ID = 4, 4
 
@@ -76,7 +75,7 @@ def head_work(
     scored = float(clusters * centroid)
     if halves and head.centroid_precision == "int8":
         scored += (min(clusters, batch * head.num_probes) - clusters / 2) * width
-    rescored = min(_RESCORED * batch, candidates)
+    rescored = min(NUM_RESCORED * batch, candidates)
     if halves and head.precision == "int8":
         read = slots * (row - width / 2) + rescored * width / 2
     elif head.low_bit_rows is not None:
