@@ -108,7 +108,7 @@ def read_states(path: Path) -> np.ndarray:
 def write_heads(bundle: Bundle, scratch: Path) -> dict[str, Path]:
     """Every form of the head, over the bundle's own table where it reads one."""
     for name in (layout.HEAD_GRAPH, layout.HEAD_DATA):
-        os.link(bundle.file(name), scratch / name)
+        shutil.copyfile(bundle.file(name), scratch / name)  # a copy, for onnx refuses links
     tables = read_tables(bundle)
     rows = bundle.rows().slots(slice(None))
     with DataFile(scratch / "variants.data") as data:
@@ -209,7 +209,7 @@ def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> l
         return []
     for name in bundle.manifest.files:
         if name.endswith(".data") and not (scratch / name).exists():
-            shutil.copyfile(bundle.file(name), scratch / name)  # onnx refuses links
+            shutil.copyfile(bundle.file(name), scratch / name)
     graphs = {name: bundle.file(bundle.graph(name).file) for name in ("decode", "decode_native")}
     for name, path in list(graphs.items()):
         suffix = "".join(path.suffixes)
