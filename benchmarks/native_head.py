@@ -1,7 +1,8 @@
 """How long the head of a bundle takes: the native library against standard operators and dense heads, by batch.
 
-All heads run on the same states in turn, in short bursts, so that what else the machine does meets them alike. Writes
-``results/native-head.json``; whole steps are ``flashhead-edge bench``'s to measure.
+All heads run on the same states in turn, in short bursts, so that what else the machine does meets them alike. With a
+bundle that has a body, whole decoding steps follow: the body alone, and with each form of the two-stage head. Writes
+``results/native-head.json``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -20,6 +22,7 @@ import onnxruntime
 
 from benchmarks.models import RESULTS
 from flashhead_edge import layout, native
+from flashhead_edge.bench.heads import BODY_ALONE, without_head
 from flashhead_edge.bundle import Bundle
 from flashhead_edge.export.dense_head import write_dense_head
 from flashhead_edge.export.graph_files import load_graph, save_graph
@@ -57,6 +60,7 @@ def main() -> None:
         heads = write_heads(bundle, Path(scratch))
         slots = read_tables(bundle).token_order.read(bundle.path).ravel()
         rows = measure_heads(heads, states, slots, arguments.batches, arguments.threads, arguments.rounds)
+        steps = measure_steps(bundle, Path(scratch), arguments.threads, arguments.rounds)
     facts = bundle.manifest.index
     report = {
         "machine": host_facts().as_dict(),
@@ -71,10 +75,13 @@ def main() -> None:
         "num_probes": facts.num_probes,
         "centroid_precision": facts.centroid_precision,
         "heads": rows,
+        "steps": steps,
     }
     arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for row in rows:
         print(f"{row['batch']:>3}  {row['head']:<44} {row['ms_p50']:8.3f} ms  agrees {row['agreement']:.4f}")
+    for step in steps:
+        print(f"     {step['graph']:<44} {step['ms_p50']:8.3f} ms  head {step['head_share']:.1%} of the step")
 
 
 def held_out_states(bundle: Bundle) -> np.ndarray:
@@ -101,7 +108,7 @@ def read_states(path: Path) -> np.ndarray:
 def write_heads(bundle: Bundle, scratch: Path) -> dict[str, Path]:
     """Every form of the head, over the bundle's own table where it reads one."""
     for name in (layout.HEAD_GRAPH, layout.HEAD_DATA):
-        os.link(bundle.file(name), scratch / name)
+        shutil.copyfile(bundle.file(name), scratch / name)  # a copy, for onnx refuses links
     tables = read_tables(bundle)
     rows = bundle.rows().slots(slice(None))
     with DataFile(scratch / "variants.data") as data:
@@ -193,6 +200,45 @@ def measure_heads(
             agreement = float((np.concatenate(tokens[name]) == baseline).mean())
             rows.append({"batch": batch, "head": name, **spread(times[name]), "agreement": agreement})
     return rows
+
+
+def measure_steps(bundle: Bundle, scratch: Path, threads: int, rounds: int) -> list[dict[str, object]]:
+    """Milliseconds of whole greedy decoding steps after a short prompt, batch 1; empty without native graphs."""
+    body = bundle.manifest.body
+    if body is None or "decode_native" not in bundle.manifest.graphs:
+        return []
+    for name in bundle.manifest.files:
+        if name.endswith(".data") and not (scratch / name).exists():
+            shutil.copyfile(bundle.file(name), scratch / name)
+    graphs = {name: bundle.file(bundle.graph(name).file) for name in ("decode", "decode_native")}
+    for name, path in list(graphs.items()):
+        suffix = "".join(path.suffixes)
+        graphs[f"{name}, {BODY_ALONE}"] = without_head(path, scratch / f"body-alone{suffix}")
+    decoders = {
+        name: Decoder(
+            path, body, threads=threads, outputs=("hidden_states",) if name.endswith(BODY_ALONE) else ("token_ids",)
+        )
+        for name, path in graphs.items()
+    }
+    prompt = np.array([Tokenizer(bundle.path).encode((TEXTS / "de.txt").read_text(encoding="utf-8"))[:32]])
+    times: dict[str, list[float]] = {name: [] for name in decoders}
+    for _ in range(rounds):
+        for name, decoder in decoders.items():
+            time.sleep(0.02)
+            decoder.reset(positions=64)
+            output = decoder.run(prompt, greedy=True)
+            for call in range(24):
+                token = prompt[:, call : call + 1] if name.endswith(BODY_ALONE) else output[0][:, None]
+                start = time.perf_counter()
+                output = decoder.run(token, greedy=True)
+                if call >= _UNCOUNTED:
+                    times[name].append((time.perf_counter() - start) * 1e3)
+    medians = {name: float(np.median(found)) for name, found in times.items()}
+    return [
+        {"graph": name, **spread(found), "head_share": max(0.0, 1 - medians[own] / medians[name])}
+        for name, found in times.items()
+        for own in (name if name.endswith(BODY_ALONE) else f"{name}, {BODY_ALONE}",)
+    ]
 
 
 def spread(times: list[float]) -> dict[str, float]:
