@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashhead_edge.cli.inspect import head_bytes_per_step
-from flashhead_edge.export.native_graph import NUM_RESCORED
 from flashhead_edge.prediction.model_shapes import bundle_shape
 from flashhead_edge.prediction.shapes import Blocks, BodyShape, HeadShape, ModelShape
 from flashhead_edge.prediction.work import body_work, head_work, weights_bytes
@@ -46,9 +45,9 @@ def test_weights_of_a_step_are_those_that_inspect_reports(whole_bundle):
     assert sum(work.bytes for work in found.values()) - extra == head_bytes_per_step(whole_bundle().manifest)
 
 
-def test_low_bit_rows_are_read_in_place_of_rows_and_a_few_rows_besides():
+def test_low_bit_rows_are_read_in_place_of_rows_and_24_rows_besides():
     work = stages(replace(HEAD, low_bit_rows="int4"))["gather + dot"]
-    assert work.bytes == 374 * 32 * (320 + 40 + 4) + NUM_RESCORED * 1280
+    assert work.bytes == 374 * 32 * (320 + 40 + 4) + 24 * 1280
     assert work.precision == "int4"
 
 
@@ -56,7 +55,7 @@ def test_greedy_steps_of_the_native_library_read_halves():
     int8 = replace(HEAD, precision="int8")
     whole, halves = stages(int8), stages(int8, halves=True)
     assert whole["gather + dot"].bytes == 374 * 32 * (640 + 40 + 4)
-    assert halves["gather + dot"].bytes == 374 * 32 * (320 + 40 + 4) + NUM_RESCORED * 320
+    assert halves["gather + dot"].bytes == 374 * 32 * (320 + 40 + 4) + 24 * 320
     assert halves["centroids"].bytes == 8192 * (320 + 40 + 8) + 365 * 640
     apart = replace(int8, fused=False)
     assert stages(apart, halves=True) == stages(apart)
